@@ -1,0 +1,13 @@
+# Warnings are errors for our own code; libraries' headers are system includes.
+add_library(bifocal_options INTERFACE)
+target_compile_options(bifocal_options INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow
+                                                 -Wnon-virtual-dtor -Woverloaded-virtual -Werror)
+# Contracted a*b+c would round differently from one compiler flag to the next; kernels ask for FMA by name.
+target_compile_options(bifocal_options INTERFACE -ffp-contract=off)
+target_include_directories(bifocal_options INTERFACE ${CMAKE_SOURCE_DIR}/src)
+target_compile_definitions(bifocal_options INTERFACE BIFOCAL_VERSION="${PROJECT_VERSION}")
+if(BIFOCAL_SANITIZE)
+  target_compile_options(bifocal_options INTERFACE -fsanitize=${BIFOCAL_SANITIZE} -fno-sanitize-recover=all
+                                                   -fno-omit-frame-pointer)
+  target_link_options(bifocal_options INTERFACE -fsanitize=${BIFOCAL_SANITIZE})
+endif()

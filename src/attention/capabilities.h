@@ -1,0 +1,43 @@
+// What a backend can do, as data: the router, `bifocal backends`, the docs' matrix and the tests read this struct.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "attention/desc.h"
+#include "attention/phase.h"
+#include "tensor/device.h"
+
+namespace bifocal::attention {
+
+struct HeadDims {
+  int k = 0;
+  int v = 0;
+};
+
+struct Capabilities {
+  std::string_view name;     // "tiled"
+  std::string_view summary;  // one sentence for people
+  DeviceKind device = DeviceKind::cpu;
+  std::vector<Phase> phases;
+  std::vector<HeadDims> head_dims;  // empty: any multiple of head_dim_multiple
+  int head_dim_multiple = 8;
+  std::vector<DType> kv_dtypes;
+  int min_page_size = 1;
+  int max_page_size = 256;
+  bool window = false;
+  bool sinks = false;
+  bool softcap = false;
+  bool mla = false;
+  bool lse_out = false;
+  bool graph = false;          // may be captured (CUDA)
+  bool deterministic = false;  // same bits whatever the batch, chunking and thread count
+};
+
+// Why the backend can't serve this class in this phase; nullopt when it can.
+std::optional<std::string> ineligible_reason(const Capabilities& capabilities, const AttentionDesc& desc, Phase phase,
+                                             bool need_deterministic);
+
+}  // namespace bifocal::attention

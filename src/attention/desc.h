@@ -1,0 +1,33 @@
+// What is fixed for a set of layers. Layers with equal descriptions form an attention class.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "tensor/dtype.h"
+
+namespace bifocal::attention {
+
+enum class Kind : uint8_t { gqa, mla };
+
+struct AttentionDesc {
+  Kind kind = Kind::gqa;
+  int num_heads = 0;     // H
+  int num_kv_heads = 0;  // HK; H is a multiple of HK
+  int head_dim_k = 0;    // of Q and K
+  int head_dim_v = 0;
+  int window = 0;  // sliding window in keys, the current one included; 0: none
+  bool sinks = false;
+  float softcap = 0.0F;  // logits become softcap * tanh(logit / softcap); 0: none
+  float scale = 1.0F;
+  DType q_dtype = DType::f32;
+  DType kv_dtype = DType::f32;
+  int page_size = 16;  // S
+
+  friend bool operator==(const AttentionDesc&, const AttentionDesc&) = default;
+};
+
+// The stable key in profiles, logs, metrics and test names: "gqa_h32_kv8_d128_bf16_p16", "gqa_h64_kv8_d64_w128_sinks_f32_p16".
+std::string to_string(const AttentionDesc& desc);
+
+}  // namespace bifocal::attention

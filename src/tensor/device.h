@@ -1,0 +1,19 @@
+// Where memory lives and work runs.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace bifocal {
+
+enum class DeviceKind : uint8_t { cpu, cuda };
+
+struct Device {
+  DeviceKind kind = DeviceKind::cpu;
+  int index = 0;
+  friend bool operator==(const Device&, const Device&) = default;
+};
+
+std::string to_string(Device device);  // "cpu", "cuda:0"
+
+}  // namespace bifocal

@@ -1,0 +1,79 @@
+#include "tensor/tensor.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/progress.h"
+
+namespace bifocal {
+namespace {
+
+constexpr size_t kAlignmentBytes = 64;
+
+}  // namespace
+
+std::string to_string(Device device) {
+  return device.kind == DeviceKind::cpu ? "cpu" : fmt::format("cuda:{}", device.index);
+}
+
+TensorView TensorView::contiguous(void* data, DType dtype, std::span<const int64_t> shape, Device device) {
+  BIFOCAL_CHECK_LE(shape.size(), static_cast<size_t>(kMaxRank));
+  TensorView view;
+  view.data = data;
+  view.dtype = dtype;
+  view.rank = static_cast<int>(shape.size());
+  view.device = device;
+  int64_t stride = 1;
+  for (size_t i = shape.size(); i-- > 0;) {
+    view.shape[i] = shape[i];
+    view.strides[i] = stride;
+    stride *= shape[i];
+  }
+  return view;
+}
+
+int64_t TensorView::num_elements() const {
+  int64_t count = 1;
+  for (int i = 0; i < rank; ++i) count *= shape[static_cast<size_t>(i)];
+  return count;
+}
+
+std::string shape_to_string(std::span<const int64_t> shape) {
+  return fmt::format("[{}]", fmt::join(shape.begin(), shape.end(), ","));
+}
+
+std::string to_string(const TensorView& view) {
+  return fmt::format("{}{}", to_string(view.dtype),
+                     shape_to_string({view.shape.data(), static_cast<size_t>(view.rank)}));
+}
+
+Expected<Tensor> Tensor::allocate(DType dtype, std::span<const int64_t> shape, Device device) {
+  if (device.kind != DeviceKind::cpu) return unsupported(fmt::format("no memory on {}", to_string(device)));
+  if (shape.size() > static_cast<size_t>(kMaxRank)) {
+    return invalid_argument(fmt::format("rank {}, expected at most {}", shape.size(), kMaxRank));
+  }
+  uint64_t bytes = size_of(dtype);
+  for (const int64_t dim : shape) {
+    if (dim < 0 || __builtin_mul_overflow(bytes, static_cast<uint64_t>(dim), &bytes)) {
+      return invalid_argument(fmt::format("{}{} does not fit memory", to_string(dtype), shape_to_string(shape)));
+    }
+  }
+  const uint64_t rounded = (bytes + kAlignmentBytes) / kAlignmentBytes * kAlignmentBytes;
+  void* data = std::aligned_alloc(kAlignmentBytes, rounded);
+  if (data == nullptr) {
+    return resource_exhausted(fmt::format("out of memory for {}{} ({})", to_string(dtype), shape_to_string(shape),
+                                          format_bytes(bytes)));
+  }
+  std::memset(data, 0, rounded);
+  Tensor tensor;
+  tensor.memory_.reset(data);
+  tensor.view_ = TensorView::contiguous(data, dtype, shape, device);
+  return tensor;
+}
+
+void Tensor::Free::operator()(void* p) const { std::free(p); }
+
+}  // namespace bifocal

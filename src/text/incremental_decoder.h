@@ -1,0 +1,27 @@
+// Turns a growing sequence of tokens into text pieces that are always whole characters.
+#pragma once
+
+#include <string>
+
+#include "text/tokenizer.h"
+
+namespace bifocal::text {
+
+class IncrementalDecoder {
+ public:
+  // tokenizer must outlive the decoder.
+  IncrementalDecoder(const Tokenizer& tokenizer, bool skip_special_tokens)
+      : tokenizer_(&tokenizer), skip_special_tokens_(skip_special_tokens) {}
+
+  // The text that became final with this token; holds back at most 3 bytes of an unfinished character.
+  std::string push(TokenId id);
+  // What was held back: U+FFFD for an unfinished character, else "".
+  std::string finish();
+
+ private:
+  const Tokenizer* tokenizer_;
+  bool skip_special_tokens_;
+  std::string held_;
+};
+
+}  // namespace bifocal::text
