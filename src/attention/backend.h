@@ -14,22 +14,23 @@
 
 namespace bifocal::attention {
 
-// One phase's part of a step. Host lengths travel with the batch; arrays belong to the caller and live as long as the
-// step. B sequences; empty ones (q_len 0) are legal and produce nothing.
+// One phase's part of a step. Host lengths travel with the batch; arrays belong to the caller and live as
+// long as the step. B sequences; empty ones (q_len 0) are legal and produce nothing.
 struct AttentionBatch {
   Phase phase = Phase::prefill;
-  uint64_t step = 0;                       // stamps the plan
-  std::span<const int32_t> q_begin;        // [B] first row of the sequence in the step's token rows
-  std::span<const int32_t> q_len;          // [B]
-  std::span<const int32_t> kv_len;         // [B] keys including this step's: the last query sees all kv_len of them
-  std::span<const int32_t> page_table;     // [B, page_table_stride] page ids
+  uint64_t step = 0;                 // stamps the plan
+  std::span<const int32_t> q_begin;  // [B] first row of the sequence in the step's token rows
+  std::span<const int32_t> q_len;    // [B]
+  std::span<const int32_t> kv_len;   // [B] keys including this step's: the last query sees all kv_len of them
+  std::span<const int32_t> page_table;  // [B, page_table_stride] page ids
   int64_t page_table_stride = 0;
   int num_seqs() const { return static_cast<int>(q_len.size()); }
 };
 
-// Memory that plans are written to: allocated once, addresses never change, every record is rewritten each step.
+// Memory that plans are written to: allocated once, addresses never change, every record is rewritten each
+// step.
 struct PlanBuffers {
-  Tensor items;  // backend-defined records
+  Tensor items;     // backend-defined records
   Tensor partials;  // f32 partial outputs and log-sum-exps of split sequences
 };
 
@@ -56,7 +57,7 @@ struct Plan {
 struct LayerInputs {
   const float* q = nullptr;  // [T, H, Dk], token stride q_stride
   int64_t q_stride = 0;
-  kernels::PagedKv kv;  // this step's keys and values are already written
+  kernels::PagedKv kv;   // this step's keys and values are already written
   float* out = nullptr;  // [T, H, Dv], token stride out_stride
   int64_t out_stride = 0;
   const float* sinks = nullptr;  // [H] or null
@@ -74,8 +75,8 @@ class Backend {
   // Once per step and class. desc must outlive the plan.
   virtual Plan plan(const AttentionDesc& desc, const AttentionBatch& batch, PlanBuffers& buffers) const = 0;
 
-  // Once per layer. Never allocates. internal_error when the plan was made by another backend or for another class
-  // than `desc`, or for another step than `step`.
+  // Once per layer. Never allocates. internal_error when the plan was made by another backend or for another
+  // class than `desc`, or for another step than `step`.
   virtual Status run(const Plan& plan, const AttentionDesc& desc, uint64_t step, const LayerInputs& inputs,
                      ThreadPool& pool) const = 0;
 };

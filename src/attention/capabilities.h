@@ -1,4 +1,5 @@
-// What a backend can do, as data: the router, `bifocal backends`, the docs' matrix and the tests read this struct.
+// What a backend can do, as data: the router, `bifocal backends`, the docs' matrix and the tests read this
+// struct.
 #pragma once
 
 #include <optional>
@@ -37,7 +38,7 @@ struct Capabilities {
 };
 
 // Why the backend can't serve this class in this phase; nullopt when it can.
-std::optional<std::string> ineligible_reason(const Capabilities& capabilities, const AttentionDesc& desc, Phase phase,
-                                             bool need_deterministic);
+std::optional<std::string> ineligible_reason(const Capabilities& capabilities, const AttentionDesc& desc,
+                                             Phase phase, bool need_deterministic);
 
 }  // namespace bifocal::attention

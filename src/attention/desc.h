@@ -27,7 +27,8 @@ struct AttentionDesc {
   friend bool operator==(const AttentionDesc&, const AttentionDesc&) = default;
 };
 
-// The stable key in profiles, logs, metrics and test names: "gqa_h32_kv8_d128_bf16_p16", "gqa_h64_kv8_d64_w128_sinks_f32_p16".
+// The stable key in profiles, logs, metrics and test names: "gqa_h32_kv8_d128_bf16_p16",
+// "gqa_h64_kv8_d64_w128_sinks_f32_p16".
 std::string to_string(const AttentionDesc& desc);
 
 }  // namespace bifocal::attention

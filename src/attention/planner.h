@@ -15,10 +15,10 @@ namespace bifocal::attention {
 // All sequences of a step: those with phase prefill first, then verify, then decode.
 struct StepBatch {
   uint64_t step = 0;
-  std::span<const Phase> phases;       // [B]
-  std::span<const int32_t> q_begin;    // [B]
-  std::span<const int32_t> q_len;      // [B]
-  std::span<const int32_t> kv_len;     // [B]
+  std::span<const Phase> phases;        // [B]
+  std::span<const int32_t> q_begin;     // [B]
+  std::span<const int32_t> q_len;       // [B]
+  std::span<const int32_t> kv_len;      // [B]
   std::span<const int32_t> page_table;  // [B, page_table_stride]
   int64_t page_table_stride = 0;
 };
@@ -34,7 +34,8 @@ struct PhaseCounters {
 class Planner {
  public:
   // classes must outlive the planner.
-  static Expected<std::unique_ptr<Planner>> create(const Router& router, std::span<const AttentionDesc> classes,
+  static Expected<std::unique_ptr<Planner>> create(const Router& router,
+                                                   std::span<const AttentionDesc> classes,
                                                    const PlanLimits& limits);
 
   // Once per step; spans of `batch` must live until the step ends.
@@ -54,7 +55,8 @@ class Planner {
     std::optional<Plan> plan;
     PhaseCounters counters;
   };
-  Planner(const Router& router, std::span<const AttentionDesc> classes) : router_(router), classes_(classes) {}
+  Planner(const Router& router, std::span<const AttentionDesc> classes)
+      : router_(router), classes_(classes) {}
 
   Router router_;
   std::span<const AttentionDesc> classes_;

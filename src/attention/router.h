@@ -1,5 +1,5 @@
-// (phase, class, batch) to backend. Order of say: per-phase flag, general flag, measured profile, built-in rule. Only
-// eligible backends are offered, and every decision carries its reason.
+// (phase, class, batch) to backend. Order of say: per-phase flag, general flag, measured profile, built-in
+// rule. Only eligible backends are offered, and every decision carries its reason.
 #pragma once
 
 #include <array>
@@ -20,14 +20,14 @@ struct RouterOptions {
 
 struct Decision {
   const Backend* backend = nullptr;
-  std::string reason;                  // "--decode-attention-backend", "built-in rule: one query row per sequence"
-  std::vector<std::string> rejected;   // "fa3: ..." for the ones that were not eligible
+  std::string reason;  // "--decode-attention-backend", "built-in rule: one query row per sequence"
+  std::vector<std::string> rejected;  // "fa3: ..." for the ones that were not eligible
 };
 
 class Router {
  public:
-  // Validates the options against every class: an unknown or ineligible name is an error that lists the eligible ones
-  // and why the asked one isn't.
+  // Validates the options against every class: an unknown or ineligible name is an error that lists the
+  // eligible ones and why the asked one isn't.
   static Expected<Router> create(RouterOptions options, std::span<const AttentionDesc> classes);
 
   const Decision& decide(size_t class_index, Phase phase) const;

@@ -36,7 +36,7 @@ Status errno_status(const std::string& path, const char* what) {
 // Opens a regular file and tells its size.
 Status open_regular(const std::string& path, int fd, uint64_t& size) {
   if (fd < 0) return errno_status(path, "open");
-  struct stat info{};
+  struct stat info {};
   if (::fstat(fd, &info) != 0) return errno_status(path, "stat");
   if (!S_ISREG(info.st_mode)) return invalid_argument(fmt::format("{}: not a regular file", path));
   size = static_cast<uint64_t>(info.st_size);
@@ -65,7 +65,7 @@ Expected<std::string> read_file(const std::string& path, uint64_t max_bytes) {
 }
 
 bool file_exists(const std::string& path) {
-  struct stat info{};
+  struct stat info {};
   return ::stat(path.c_str(), &info) == 0;
 }
 

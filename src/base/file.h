@@ -15,10 +15,12 @@ Expected<std::string> read_file(const std::string& path, uint64_t max_bytes);
 
 bool file_exists(const std::string& path);
 
-// Writes to a temporary file beside path, syncs it and renames it over path: readers see the old or the new file.
+// Writes to a temporary file beside path, syncs it and renames it over path: readers see the old or the new
+// file.
 Status write_file_atomically(const std::string& path, std::string_view content);
 
-// A read-only mapping. A file that shrinks while it is mapped raises SIGBUS on access: copy what must outlive it.
+// A read-only mapping. A file that shrinks while it is mapped raises SIGBUS on access: copy what must outlive
+// it.
 class MappedFile {
  public:
   static Expected<MappedFile> open(const std::string& path);

@@ -13,11 +13,13 @@ constexpr uint64_t mix64(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-constexpr uint64_t hash_combine(uint64_t a, uint64_t b) { return mix64(a ^ mix64(b)); }
+constexpr uint64_t hash_combine(uint64_t a, uint64_t b) {
+  return mix64(a ^ mix64(b));
+}
 
-// Uniform in (0, 1), never 0 or 1: safe under log().
+// Uniform in (0, 1), never 0 or 1: safe under log(). 52 bits, so that adding the half is exact.
 constexpr double unit_uniform(uint64_t bits) {
-  return (static_cast<double>(bits >> 11) + 0.5) * (1.0 / 9007199254740992.0);
+  return (static_cast<double>(bits >> 12) + 0.5) * 0x1p-52;
 }
 
 // A small seeded generator for tests, simulators and dummy weights.

@@ -79,7 +79,8 @@ class DocumentBuilder {
     return false;
   }
   bool count() {
-    if (++num_values_ > limits_.max_values) return fail(fmt::format("more than {} values", limits_.max_values));
+    if (++num_values_ > limits_.max_values)
+      return fail(fmt::format("more than {} values", limits_.max_values));
     return true;
   }
   bool open(JsonValue container) {
@@ -128,13 +129,15 @@ const JsonValue* JsonValue::find(std::string_view key) const {
 }
 
 std::string_view JsonValue::type_name() const {
-  static constexpr std::string_view kNames[] = {"null", "boolean", "integer", "number", "string", "array", "object"};
+  static constexpr std::string_view kNames[] = {"null",   "boolean", "integer", "number",
+                                                "string", "array",   "object"};
   return kNames[value_.index()];
 }
 
 Expected<JsonValue> parse_json(std::string_view text, const JsonLimits& limits) {
   if (text.size() > limits.max_bytes) {
-    return invalid_argument(fmt::format("JSON: {} bytes, expected at most {}", text.size(), limits.max_bytes));
+    return invalid_argument(
+        fmt::format("JSON: {} bytes, expected at most {}", text.size(), limits.max_bytes));
   }
   if (!is_valid_utf8(text)) return invalid_argument("JSON: the text is not valid UTF-8");
   DocumentBuilder builder(limits);
@@ -207,7 +210,8 @@ namespace {
 Status check_string(const std::string& path, const JsonValue& value, size_t max_bytes) {
   if (!value.is_string()) return type_error(path, "string", value);
   if (value.as_string().size() > max_bytes) {
-    return invalid_argument(fmt::format("{}: {} bytes, expected at most {}", path, value.as_string().size(), max_bytes));
+    return invalid_argument(
+        fmt::format("{}: {} bytes, expected at most {}", path, value.as_string().size(), max_bytes));
   }
   return {};
 }
@@ -234,7 +238,8 @@ Expected<std::vector<std::string>> JsonReader::get_strings(std::string_view key,
   if (!value->is_array()) return type_error(path_of(key), "string or array of strings", *value);
   const auto& array = value->as_array();
   if (array.size() > max_count) {
-    return invalid_argument(fmt::format("{}: {} entries, expected at most {}", path_of(key), array.size(), max_count));
+    return invalid_argument(
+        fmt::format("{}: {} entries, expected at most {}", path_of(key), array.size(), max_count));
   }
   for (size_t i = 0; i < array.size(); ++i) {
     BIFOCAL_RETURN_IF_ERROR(check_string(fmt::format("{}[{}]", path_of(key), i), array[i], max_bytes));
@@ -243,13 +248,14 @@ Expected<std::vector<std::string>> JsonReader::get_strings(std::string_view key,
   return out;
 }
 
-Expected<std::optional<std::vector<int64_t>>> JsonReader::get_ints(std::string_view key, int64_t min, int64_t max,
-                                                                   size_t max_count) const {
+Expected<std::optional<std::vector<int64_t>>> JsonReader::get_ints(std::string_view key, int64_t min,
+                                                                   int64_t max, size_t max_count) const {
   using Result = std::optional<std::vector<int64_t>>;
   BIFOCAL_ASSIGN_OR_RETURN(const JsonValue::Array* array, get_array(key));
   if (array == nullptr) return Result();
   if (array->size() > max_count) {
-    return invalid_argument(fmt::format("{}: {} entries, expected at most {}", path_of(key), array->size(), max_count));
+    return invalid_argument(
+        fmt::format("{}: {} entries, expected at most {}", path_of(key), array->size(), max_count));
   }
   std::vector<int64_t> out;
   out.reserve(array->size());
@@ -288,12 +294,23 @@ void append_json_string(std::string& out, std::string_view text) {
       out += static_cast<char>(c.code_point);
     } else if (c.code_point < 0x20) {
       switch (c.code_point) {
-        case '\n': out += "\\n"; break;
-        case '\r': out += "\\r"; break;
-        case '\t': out += "\\t"; break;
-        case '\b': out += "\\b"; break;
-        case '\f': out += "\\f"; break;
-        default: out += fmt::format("\\u{:04x}", c.code_point);
+        case '\n':
+          out += "\\n";
+          break;
+        case '\r':
+          out += "\\r";
+          break;
+        case '\t':
+          out += "\\t";
+          break;
+        case '\b':
+          out += "\\b";
+          break;
+        case '\f':
+          out += "\\f";
+          break;
+        default:
+          out += fmt::format("\\u{:04x}", c.code_point);
       }
     } else {
       out.append(text.substr(0, static_cast<size_t>(c.length)));

@@ -26,16 +26,16 @@ class JsonValue {
   using Array = std::vector<JsonValue>;
   using Object = std::vector<std::pair<std::string, JsonValue>>;  // in document order, keys unique
 
-  JsonValue() = default;  // null
-  JsonValue(std::nullptr_t) {}                                         // NOLINT(google-explicit-constructor)
-  JsonValue(bool value) : value_(value) {}                             // NOLINT(google-explicit-constructor)
-  JsonValue(int value) : value_(int64_t{value}) {}                     // NOLINT(google-explicit-constructor)
-  JsonValue(int64_t value) : value_(value) {}                          // NOLINT(google-explicit-constructor)
-  JsonValue(double value) : value_(value) {}                           // NOLINT(google-explicit-constructor)
-  JsonValue(const char* value) : value_(std::string(value)) {}         // NOLINT(google-explicit-constructor)
-  JsonValue(std::string value) : value_(std::move(value)) {}           // NOLINT(google-explicit-constructor)
-  JsonValue(Array value) : value_(std::move(value)) {}                 // NOLINT(google-explicit-constructor)
-  JsonValue(Object value) : value_(std::move(value)) {}                // NOLINT(google-explicit-constructor)
+  JsonValue() = default;                                        // null
+  JsonValue(std::nullptr_t) {}                                  // NOLINT(google-explicit-constructor)
+  JsonValue(bool value) : value_(value) {}                      // NOLINT(google-explicit-constructor)
+  JsonValue(int value) : value_(int64_t{value}) {}              // NOLINT(google-explicit-constructor)
+  JsonValue(int64_t value) : value_(value) {}                   // NOLINT(google-explicit-constructor)
+  JsonValue(double value) : value_(value) {}                    // NOLINT(google-explicit-constructor)
+  JsonValue(const char* value) : value_(std::string(value)) {}  // NOLINT(google-explicit-constructor)
+  JsonValue(std::string value) : value_(std::move(value)) {}    // NOLINT(google-explicit-constructor)
+  JsonValue(Array value) : value_(std::move(value)) {}          // NOLINT(google-explicit-constructor)
+  JsonValue(Object value) : value_(std::move(value)) {}         // NOLINT(google-explicit-constructor)
 
   bool is_null() const { return std::holds_alternative<std::monostate>(value_); }
   bool is_bool() const { return std::holds_alternative<bool>(value_); }
@@ -56,7 +56,8 @@ class JsonValue {
   const Object& as_object() const { return std::get<Object>(value_); }
   Object& as_object() { return std::get<Object>(value_); }
 
-  // The member of an object, or nullptr when absent or when this is not an object. Linear in the object's size.
+  // The member of an object, or nullptr when absent or when this is not an object. Linear in the object's
+  // size.
   const JsonValue* find(std::string_view key) const;
 
   std::string_view type_name() const;  // "null", "boolean", "integer", "number", "string", "array", "object"
@@ -67,12 +68,12 @@ class JsonValue {
   std::variant<std::monostate, bool, int64_t, double, std::string, Array, Object> value_;
 };
 
-// Strict RFC 8259: valid UTF-8 (lone surrogate escapes are refused), no duplicate keys, integers within int64, finite
-// numbers, nothing after the value. Errors never repeat the input's bytes.
+// Strict RFC 8259: valid UTF-8 (lone surrogate escapes are refused), no duplicate keys, integers within
+// int64, finite numbers, nothing after the value. Errors never repeat the input's bytes.
 Expected<JsonValue> parse_json(std::string_view text, const JsonLimits& limits = {});
 
-// Reads the members of one object; every error names the field: `messages[2].content: expected string, got array`.
-// Absent and null count as the same thing: not given.
+// Reads the members of one object; every error names the field: `messages[2].content: expected string, got
+// array`. Absent and null count as the same thing: not given.
 class JsonReader {
  public:
   // `path` is printed in front of member names ("" for the document itself).
@@ -105,8 +106,8 @@ class JsonReader {
 
 Status type_error(const std::string& path, std::string_view expected, const JsonValue& got);
 
-// Appends JSON text. Strings that are not UTF-8 get U+FFFD where they are broken; nothing throws. Non-finite numbers
-// become null.
+// Appends JSON text. Strings that are not UTF-8 get U+FFFD where they are broken; nothing throws. Non-finite
+// numbers become null.
 class JsonWriter {
  public:
   JsonWriter& begin_object();

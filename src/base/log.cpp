@@ -8,11 +8,16 @@ namespace {
 
 spdlog::level::level_enum to_spdlog(LogLevel level) {
   switch (level) {
-    case LogLevel::debug: return spdlog::level::debug;
-    case LogLevel::info: return spdlog::level::info;
-    case LogLevel::warn: return spdlog::level::warn;
-    case LogLevel::error: return spdlog::level::err;
-    case LogLevel::off: return spdlog::level::off;
+    case LogLevel::debug:
+      return spdlog::level::debug;
+    case LogLevel::info:
+      return spdlog::level::info;
+    case LogLevel::warn:
+      return spdlog::level::warn;
+    case LogLevel::error:
+      return spdlog::level::err;
+    case LogLevel::off:
+      return spdlog::level::off;
   }
   return spdlog::level::info;
 }
@@ -50,11 +55,16 @@ Expected<LogLevel> parse_log_level(std::string_view name) {
   if (name == "warn" || name == "warning") return LogLevel::warn;
   if (name == "error") return LogLevel::error;
   if (name == "off") return LogLevel::off;
-  return invalid_argument(fmt::format("log level \"{}\" is unknown; use debug, info, warning, error or off", name));
+  return invalid_argument(
+      fmt::format("log level \"{}\" is unknown; use debug, info, warning, error or off", name));
 }
 
-void set_log_level(LogLevel level) { logger().set_level(to_spdlog(level)); }
-bool log_enabled(LogLevel level) { return logger().should_log(to_spdlog(level)); }
+void set_log_level(LogLevel level) {
+  logger().set_level(to_spdlog(level));
+}
+bool log_enabled(LogLevel level) {
+  return logger().should_log(to_spdlog(level));
+}
 void log_message(LogLevel level, std::string_view message) {
   logger().log(to_spdlog(level), "{}", escape_controls(message));
 }

@@ -17,7 +17,9 @@ namespace {
 
 std::atomic<bool> g_enabled{true};
 
-int64_t now_ns() { return SteadyClock::instance().now_ns(); }
+int64_t now_ns() {
+  return SteadyClock::instance().now_ns();
+}
 
 }  // namespace
 
@@ -40,8 +42,11 @@ int64_t parse_bytes(std::string_view text) {
   std::erase_if(unit, [](char c) { return c == ' '; });
   std::transform(unit.begin(), unit.end(), unit.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  static constexpr std::string_view kUnits[][4] = {
-      {"", "b", "b", "b"}, {"k", "kb", "kib", "ki"}, {"m", "mb", "mib", "mi"}, {"g", "gb", "gib", "gi"}, {"t", "tb", "tib", "ti"}};
+  static constexpr std::string_view kUnits[][4] = {{"", "b", "b", "b"},
+                                                   {"k", "kb", "kib", "ki"},
+                                                   {"m", "mb", "mib", "mi"},
+                                                   {"g", "gb", "gib", "gi"},
+                                                   {"t", "tb", "tib", "ti"}};
   double scale = 1;
   for (const auto& names : kUnits) {
     if (std::find(std::begin(names), std::end(names), unit) != std::end(names)) {
@@ -54,14 +59,21 @@ int64_t parse_bytes(std::string_view text) {
 }
 
 Progress::Progress(std::string what, uint64_t total, std::string unit)
-    : what_(std::move(what)), unit_(std::move(unit)), total_(total), start_ns_(now_ns()),
+    : what_(std::move(what)),
+      unit_(std::move(unit)),
+      total_(total),
+      start_ns_(now_ns()),
       terminal_(::isatty(STDERR_FILENO) == 1) {
   drawn_ns_ = start_ns_;
 }
 
-Progress::~Progress() { finish(); }
+Progress::~Progress() {
+  finish();
+}
 
-void Progress::set_enabled(bool enabled) { g_enabled.store(enabled); }
+void Progress::set_enabled(bool enabled) {
+  g_enabled.store(enabled);
+}
 
 void Progress::advance(uint64_t amount) {
   done_ += amount;
@@ -80,16 +92,19 @@ void Progress::draw(bool last) {
   if (!g_enabled.load()) return;
   const double seconds = std::max(1e-9, static_cast<double>(drawn_ns_ - start_ns_) * 1e-9);
   const double rate = static_cast<double>(done_) / seconds;
-  const double fraction = total_ == 0 ? 1.0 : std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_));
-  const std::string amounts =
-      unit_ == "B" ? fmt::format("{} of {}, {}/s", format_bytes(done_), format_bytes(total_),
-                                 format_bytes(static_cast<uint64_t>(rate)))
-                   : fmt::format("{} of {} {}, {:.0f}/s", done_, total_, unit_, rate);
+  const double fraction =
+      total_ == 0 ? 1.0 : std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_));
+  const std::string amounts = unit_ == "B"
+                                  ? fmt::format("{} of {}, {}/s", format_bytes(done_), format_bytes(total_),
+                                                format_bytes(static_cast<uint64_t>(rate)))
+                                  : fmt::format("{} of {} {}, {:.0f}/s", done_, total_, unit_, rate);
   if (terminal_) {
     constexpr int kWidth = 24;
     const int filled = static_cast<int>(std::lround(fraction * kWidth));
-    std::fprintf(stderr, "\r%s [%s%s] %3.0f%% %s\x1b[K%s", what_.c_str(), std::string(static_cast<size_t>(filled), '#').c_str(),
-                 std::string(static_cast<size_t>(kWidth - filled), '.').c_str(), fraction * 100, amounts.c_str(), last ? "\n" : "");
+    std::fprintf(stderr, "\r%s [%s%s] %3.0f%% %s\x1b[K%s", what_.c_str(),
+                 std::string(static_cast<size_t>(filled), '#').c_str(),
+                 std::string(static_cast<size_t>(kWidth - filled), '.').c_str(), fraction * 100,
+                 amounts.c_str(), last ? "\n" : "");
   } else {
     std::fprintf(stderr, "%s %3.0f%% %s\n", what_.c_str(), fraction * 100, amounts.c_str());
   }

@@ -1,5 +1,5 @@
-// What a function says when the caller's request can't be met. A caller's mistake travels as a Status and becomes
-// a 4xx answer or exit code 2; our own bugs are BIFOCAL_CHECKs (base/check.h) instead.
+// What a function says when the caller's request can't be met. A caller's mistake travels as a Status and
+// becomes a 4xx answer or exit code 2; our own bugs are BIFOCAL_CHECKs (base/check.h) instead.
 #pragma once
 
 #include <optional>
@@ -52,8 +52,8 @@ Status internal_error(std::string message);
 template <class T>
 class [[nodiscard]] Expected {
  public:
-  Expected(T value) : value_(std::move(value)) {}           // NOLINT(google-explicit-constructor)
-  Expected(Status status) : status_(std::move(status)) {}   // NOLINT(google-explicit-constructor)
+  Expected(T value) : value_(std::move(value)) {}          // NOLINT(google-explicit-constructor)
+  Expected(Status status) : status_(std::move(status)) {}  // NOLINT(google-explicit-constructor)
 
   bool ok() const { return value_.has_value(); }
   explicit operator bool() const { return ok(); }
@@ -79,11 +79,11 @@ class [[nodiscard]] Expected {
 #define BIFOCAL_CONCAT(a, b) BIFOCAL_CONCAT_INNER(a, b)
 
 // Returns the status to the caller unless it is ok.
-#define BIFOCAL_RETURN_IF_ERROR(expr)                       \
-  do {                                                      \
+#define BIFOCAL_RETURN_IF_ERROR(expr)                        \
+  do {                                                       \
     if (::bifocal::Status status_ = (expr); !status_.ok()) { \
-      return status_;                                       \
-    }                                                       \
+      return status_;                                        \
+    }                                                        \
   } while (false)
 
 // BIFOCAL_ASSIGN_OR_RETURN(auto config, load_config(path));

@@ -1,4 +1,5 @@
-// A fixed team of threads for data-parallel loops. Workers spin briefly, then sleep: an idle server burns no core.
+// A fixed team of threads for data-parallel loops. Workers spin briefly, then sleep: an idle server burns no
+// core.
 #pragma once
 
 #include <atomic>
@@ -22,13 +23,14 @@ class ThreadPool {
   int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
   static int available_cores();  // respects the process's CPU affinity
 
-  // Calls fn(task, thread) for every task in [0, num_tasks), thread in [0, num_threads()). Tasks are handed out
-  // dynamically, so results must not depend on which thread runs which task. Blocks until all are done. Not
-  // reentrant: fn must not call parallel_for on the same pool. One caller at a time.
+  // Calls fn(task, thread) for every task in [0, num_tasks), thread in [0, num_threads()). Tasks are handed
+  // out dynamically, so results must not depend on which thread runs which task. Blocks until all are done.
+  // Not reentrant: fn must not call parallel_for on the same pool. One caller at a time.
   template <class Fn>
   void parallel_for(int64_t num_tasks, Fn&& fn) {
     using F = std::remove_reference_t<Fn>;
-    run(num_tasks, [](void* context, int64_t task, int thread) { (*static_cast<F*>(context))(task, thread); },
+    run(
+        num_tasks, [](void* context, int64_t task, int thread) { (*static_cast<F*>(context))(task, thread); },
         const_cast<void*>(static_cast<const void*>(&fn)));
   }
 

@@ -100,7 +100,8 @@ int incomplete_utf8_suffix(std::string_view text) {
     const std::string_view tail = text.substr(text.size() - back);
     const LeadByte lead = classify(static_cast<unsigned char>(tail[0]));
     if (lead.length == 0) continue;  // a continuation byte: look further back
-    const bool open = lead.length > static_cast<int>(back) && well_formed_prefix(tail, lead) == static_cast<int>(back);
+    const bool open =
+        lead.length > static_cast<int>(back) && well_formed_prefix(tail, lead) == static_cast<int>(back);
     return open ? static_cast<int>(back) : 0;
   }
   return 0;

@@ -22,10 +22,12 @@ bool is_valid_utf8(std::string_view text);
 
 void append_utf8(std::string& out, uint32_t code_point);
 
-// Each maximal ill-formed part becomes one U+FFFD, as the Unicode standard (3.9, "Substitution of Maximal Subparts") and Python do.
+// Each maximal ill-formed part becomes one U+FFFD, as the Unicode standard (3.9, "Substitution of Maximal
+// Subparts") and Python do.
 std::string replace_invalid_utf8(std::string_view text);
 
-// The number of bytes at the end of text that begin a character which later bytes could still complete (0 to 3).
+// The number of bytes at the end of text that begin a character which later bytes could still complete (0 to
+// 3).
 int incomplete_utf8_suffix(std::string_view text);
 
 }  // namespace bifocal

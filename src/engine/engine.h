@@ -15,19 +15,19 @@
 namespace bifocal::engine {
 
 struct EngineOptions {
-  int page_size = 16;                  // tokens
+  int page_size = 16;  // tokens
   DType kv_dtype = DType::f32;
-  int64_t kv_cache_bytes = 0;          // 0: from mem_fraction_static
-  double mem_fraction_static = 0.5;    // of the machine's memory, weights included
-  int64_t max_total_tokens = 0;        // 0: what fits
-  int chunked_prefill_size = 2048;     // tokens of prefill per step; -1: whole prompts
+  int64_t kv_cache_bytes = 0;        // 0: from mem_fraction_static
+  double mem_fraction_static = 0.5;  // of the machine's memory, weights included
+  int64_t max_total_tokens = 0;      // 0: what fits
+  int chunked_prefill_size = 2048;   // tokens of prefill per step; -1: whole prompts
   int max_running_requests = 256;
   int max_queued_requests = 256;
-  int context_length = 0;              // 0: the model's
-  bool enable_prefix_cache = true;     // --disable-radix-cache
+  int context_length = 0;           // 0: the model's
+  bool enable_prefix_cache = true;  // --disable-radix-cache
   bool deterministic = false;
   attention::RouterOptions attention;
-  int num_threads = 0;                 // 0: all cores
+  int num_threads = 0;  // 0: all cores
 };
 
 // A consistent snapshot, taken after each step; reading it never waits for the engine.
@@ -67,8 +67,8 @@ class Engine {
                                                   const EngineOptions& options);
 
   // Validates and queues. invalid_argument: the request can never run (too long, bad parameters);
-  // resource_exhausted: the queue is full; unavailable: draining or failed. After ok, sink gets events until every
-  // choice finished, exactly once each.
+  // resource_exhausted: the queue is full; unavailable: draining or failed. After ok, sink gets events until
+  // every choice finished, exactly once each.
   virtual Status submit(GenerateRequest request, EventSink sink) = 0;
   // Takes effect before the next step is built; a no-op for unknown or finished ids. True if it was live.
   virtual bool abort(const std::string& id) = 0;
@@ -81,8 +81,8 @@ class Engine {
   virtual bool failed() const = 0;
 
   virtual std::shared_ptr<const EngineStats> stats() const = 0;
-  virtual int64_t max_total_tokens() const = 0;    // tokens the KV pool holds
-  virtual int64_t context_length() const = 0;      // longest prompt + output
+  virtual int64_t max_total_tokens() const = 0;  // tokens the KV pool holds
+  virtual int64_t context_length() const = 0;    // longest prompt + output
   virtual int64_t max_request_input_tokens() const = 0;
   virtual const EngineOptions& options() const = 0;  // with the automatic values filled in
   virtual const model::Model& model() const = 0;

@@ -17,7 +17,8 @@ struct GenerateRequest {
   std::vector<int32_t> prompt_ids;  // not empty
   SamplingParams sampling;
   bool return_logprob = false;
-  int64_t logprob_start_len = -1;  // -1: output only; otherwise the first prompt position whose logprob is wanted
+  int64_t logprob_start_len =
+      -1;  // -1: output only; otherwise the first prompt position whose logprob is wanted
   int top_logprobs_num = 0;
   uint64_t cache_namespace = 0;  // prefixes are shared within a namespace only
 };
@@ -29,7 +30,7 @@ struct TokenLogprob {
 
 struct OutputToken {
   int32_t id = 0;
-  float logprob = 0;                       // of the distribution before temperature and truncation; set if return_logprob
+  float logprob = 0;  // of the distribution before temperature and truncation; set if return_logprob
   std::vector<TokenLogprob> top_logprobs;  // top_logprobs_num entries, best first
 };
 
@@ -41,9 +42,9 @@ struct OutputEvent {
   std::vector<OutputToken> tokens;  // new since the last event
   std::string text;                 // new text, whole characters, stop strings removed
   FinishReason finish = FinishReason::none;
-  std::optional<int32_t> matched_token;      // the stop token
+  std::optional<int32_t> matched_token;       // the stop token
   std::optional<std::string> matched_string;  // the stop string
-  Status error;                              // with finish abort or error
+  Status error;                               // with finish abort or error
   // Prompt logprobs: in the first event of choice 0. Entry 0 of the prompt has none.
   std::vector<std::optional<OutputToken>> prompt_logprobs;
   // Totals so far.

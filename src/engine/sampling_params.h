@@ -11,15 +11,15 @@
 namespace bifocal::engine {
 
 struct SamplingParams {
-  double temperature = 1.0;  // < 1e-6: greedy
-  double top_p = 1.0;        // (0, 1]
-  int top_k = -1;            // -1: all
-  double min_p = 0.0;        // [0, 1]
-  double repetition_penalty = 1.0;  // (0, 2]
-  double frequency_penalty = 0.0;   // [-2, 2]
-  double presence_penalty = 0.0;    // [-2, 2]
+  double temperature = 1.0;                           // < 1e-6: greedy
+  double top_p = 1.0;                                 // (0, 1]
+  int top_k = -1;                                     // -1: all
+  double min_p = 0.0;                                 // [0, 1]
+  double repetition_penalty = 1.0;                    // (0, 2]
+  double frequency_penalty = 0.0;                     // [-2, 2]
+  double presence_penalty = 0.0;                      // [-2, 2]
   std::vector<std::pair<int32_t, float>> logit_bias;  // token, value in [-100, 100]
-  int64_t max_new_tokens = 128;  // clamped to the context
+  int64_t max_new_tokens = 128;                       // clamped to the context
   int64_t min_new_tokens = 0;
   std::vector<std::string> stop;
   std::vector<int32_t> stop_token_ids;

@@ -7,16 +7,16 @@
 
 namespace bifocal::kernels {
 
-// Element (page p, kv head h, token t, dim d) of K is k[p*page_stride + h*head_stride + t*token_stride + d], likewise
-// V with its own base and strides. Our layout is [P, HK, S, D]: page, kv head, token in page, dim.
+// Element (page p, kv head h, token t, dim d) of K is k[p*page_stride + h*head_stride + t*token_stride + d],
+// likewise V with its own base and strides. Our layout is [P, HK, S, D]: page, kv head, token in page, dim.
 struct PagedKv {
   void* k = nullptr;
   void* v = nullptr;
-  DType dtype = DType::f32;  // f32, f16, bf16, f8_e4m3
-  int num_kv_heads = 0;      // HK
-  int head_dim_k = 0;        // D of K
-  int head_dim_v = 0;        // D of V
-  int page_size = 0;         // S, tokens per page
+  DType dtype = DType::f32;                                          // f32, f16, bf16, f8_e4m3
+  int num_kv_heads = 0;                                              // HK
+  int head_dim_k = 0;                                                // D of K
+  int head_dim_v = 0;                                                // D of V
+  int page_size = 0;                                                 // S, tokens per page
   int64_t k_page_stride = 0, k_head_stride = 0, k_token_stride = 0;  // elements
   int64_t v_page_stride = 0, v_head_stride = 0, v_token_stride = 0;
 };

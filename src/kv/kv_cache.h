@@ -20,7 +20,8 @@ struct LayerShape {
 class KvCache {
  public:
   // Errors: resource_exhausted with the arithmetic. Pages are zeroed.
-  static Expected<KvCache> allocate(std::span<const LayerShape> layers, DType dtype, int page_size, int num_pages);
+  static Expected<KvCache> allocate(std::span<const LayerShape> layers, DType dtype, int page_size,
+                                    int num_pages);
   // Bytes that one page takes over all layers: what the memory plan divides by.
   static uint64_t bytes_per_page(std::span<const LayerShape> layers, DType dtype, int page_size);
 

@@ -15,9 +15,9 @@ namespace bifocal::model {
 
 // The token rows of a step: T rows, sequences one after another.
 struct StepRows {
-  std::span<const int32_t> token_ids;  // [T]
-  std::span<const int32_t> positions;  // [T]
-  std::span<const int64_t> kv_slots;   // [T] page * page_size + token in page
+  std::span<const int32_t> token_ids;   // [T]
+  std::span<const int32_t> positions;   // [T]
+  std::span<const int64_t> kv_slots;    // [T] page * page_size + token in page
   std::span<const int32_t> logit_rows;  // [R] rows whose logits are wanted
 };
 
@@ -35,7 +35,8 @@ class Model {
   virtual uint64_t workspace_bytes(int max_tokens, int max_logit_rows) const = 0;
 
   // logits: [R, vocab] f32. The planner was planned for this step.
-  virtual Status forward(const StepRows& rows, attention::Planner& planner, kv::KvCache& cache, float* logits) = 0;
+  virtual Status forward(const StepRows& rows, attention::Planner& planner, kv::KvCache& cache,
+                         float* logits) = 0;
 };
 
 }  // namespace bifocal::model

@@ -7,33 +7,48 @@ namespace bifocal {
 size_t size_of(DType dtype) {
   switch (dtype) {
     case DType::f32:
-    case DType::i32: return 4;
+    case DType::i32:
+      return 4;
     case DType::f16:
     case DType::bf16:
-    case DType::i16: return 2;
-    case DType::i64: return 8;
+    case DType::i16:
+      return 2;
+    case DType::i64:
+      return 8;
     case DType::f8_e4m3:
     case DType::f8_e5m2:
     case DType::i8:
     case DType::u8:
-    case DType::boolean: return 1;
+    case DType::boolean:
+      return 1;
   }
   return 0;
 }
 
 std::string_view to_string(DType dtype) {
   switch (dtype) {
-    case DType::f32: return "f32";
-    case DType::f16: return "f16";
-    case DType::bf16: return "bf16";
-    case DType::f8_e4m3: return "f8_e4m3";
-    case DType::f8_e5m2: return "f8_e5m2";
-    case DType::i8: return "i8";
-    case DType::u8: return "u8";
-    case DType::i16: return "i16";
-    case DType::i32: return "i32";
-    case DType::i64: return "i64";
-    case DType::boolean: return "bool";
+    case DType::f32:
+      return "f32";
+    case DType::f16:
+      return "f16";
+    case DType::bf16:
+      return "bf16";
+    case DType::f8_e4m3:
+      return "f8_e4m3";
+    case DType::f8_e5m2:
+      return "f8_e5m2";
+    case DType::i8:
+      return "i8";
+    case DType::u8:
+      return "u8";
+    case DType::i16:
+      return "i16";
+    case DType::i32:
+      return "i32";
+    case DType::i64:
+      return "i64";
+    case DType::boolean:
+      return "bool";
   }
   return "unknown";
 }
@@ -44,11 +59,11 @@ Expected<DType> parse_dtype(std::string_view name) {
     DType dtype;
   };
   static constexpr Alias kAliases[] = {
-      {"f32", DType::f32},          {"float32", DType::f32},      {"float", DType::f32},
-      {"f16", DType::f16},          {"float16", DType::f16},      {"half", DType::f16},
-      {"fp16", DType::f16},         {"bf16", DType::bf16},        {"bfloat16", DType::bf16},
-      {"f8_e4m3", DType::f8_e4m3},  {"fp8_e4m3", DType::f8_e4m3}, {"float8_e4m3fn", DType::f8_e4m3},
-      {"f8_e5m2", DType::f8_e5m2},  {"fp8_e5m2", DType::f8_e5m2}, {"float8_e5m2", DType::f8_e5m2},
+      {"f32", DType::f32},         {"float32", DType::f32},      {"float", DType::f32},
+      {"f16", DType::f16},         {"float16", DType::f16},      {"half", DType::f16},
+      {"fp16", DType::f16},        {"bf16", DType::bf16},        {"bfloat16", DType::bf16},
+      {"f8_e4m3", DType::f8_e4m3}, {"fp8_e4m3", DType::f8_e4m3}, {"float8_e4m3fn", DType::f8_e4m3},
+      {"f8_e5m2", DType::f8_e5m2}, {"fp8_e5m2", DType::f8_e5m2}, {"float8_e5m2", DType::f8_e5m2},
   };
   for (const auto& alias : kAliases) {
     if (alias.name == name) return alias.dtype;

@@ -58,14 +58,15 @@ Expected<Tensor> Tensor::allocate(DType dtype, std::span<const int64_t> shape, D
   uint64_t bytes = size_of(dtype);
   for (const int64_t dim : shape) {
     if (dim < 0 || __builtin_mul_overflow(bytes, static_cast<uint64_t>(dim), &bytes)) {
-      return invalid_argument(fmt::format("{}{} does not fit memory", to_string(dtype), shape_to_string(shape)));
+      return invalid_argument(
+          fmt::format("{}{} does not fit memory", to_string(dtype), shape_to_string(shape)));
     }
   }
   const uint64_t rounded = (bytes + kAlignmentBytes) / kAlignmentBytes * kAlignmentBytes;
   void* data = std::aligned_alloc(kAlignmentBytes, rounded);
   if (data == nullptr) {
-    return resource_exhausted(fmt::format("out of memory for {}{} ({})", to_string(dtype), shape_to_string(shape),
-                                          format_bytes(bytes)));
+    return resource_exhausted(fmt::format("out of memory for {}{} ({})", to_string(dtype),
+                                          shape_to_string(shape), format_bytes(bytes)));
   }
   std::memset(data, 0, rounded);
   Tensor tensor;
@@ -74,6 +75,8 @@ Expected<Tensor> Tensor::allocate(DType dtype, std::span<const int64_t> shape, D
   return tensor;
 }
 
-void Tensor::Free::operator()(void* p) const { std::free(p); }
+void Tensor::Free::operator()(void* p) const {
+  std::free(p);
+}
 
 }  // namespace bifocal

@@ -13,15 +13,17 @@
 namespace bifocal::text {
 
 struct ChatInput {
-  JsonValue messages;               // array of {role, content, ...} as in the OpenAI API
-  JsonValue tools;                  // array or null
-  JsonValue::Object template_kwargs;  // scalars only (enable_thinking, ...); may not shadow messages, tools, ...
+  JsonValue messages;  // array of {role, content, ...} as in the OpenAI API
+  JsonValue tools;     // array or null
+  JsonValue::Object
+      template_kwargs;  // scalars only (enable_thinking, ...); may not shadow messages, tools, ...
   bool add_generation_prompt = true;
 };
 
 struct RenderedChat {
   std::string text;
-  std::vector<ByteRange> user_ranges;  // bytes that came from messages or tools, not from the template's literals
+  std::vector<ByteRange>
+      user_ranges;  // bytes that came from messages or tools, not from the template's literals
 };
 
 struct TemplateLimits {

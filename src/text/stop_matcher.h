@@ -1,4 +1,5 @@
-// Finds stop strings in streamed text: what can no longer be part of a stop string is released at once, the rest held.
+// Finds stop strings in streamed text: what can no longer be part of a stop string is released at once, the
+// rest held.
 #pragma once
 
 #include <optional>
@@ -14,7 +15,7 @@ class StopMatcher {
   explicit StopMatcher(std::vector<std::string> stops, bool keep_stop = false);
 
   struct Result {
-    std::string text;                   // may be shown now
+    std::string text;                    // may be shown now
     std::optional<std::string> matched;  // the stop string that ended the text; nothing may follow
   };
   Result push(std::string_view text);

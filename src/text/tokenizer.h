@@ -24,11 +24,11 @@ struct ByteRange {
 struct EncodeOptions {
   // Apply the post-processor (a BOS token, for example).
   bool add_special_tokens = true;
-  // Added tokens marked `special` are recognised in the text. When false, user text such as "<|im_start|>" becomes
-  // ordinary tokens.
+  // Added tokens marked `special` are recognised in the text. When false, user text such as "<|im_start|>"
+  // becomes ordinary tokens.
   bool parse_special = true;
-  // With parse_special: special tokens are not recognised where they touch one of these ranges (sorted, disjoint):
-  // the parts of a rendered chat that came from the user.
+  // With parse_special: special tokens are not recognised where they touch one of these ranges (sorted,
+  // disjoint): the parts of a rendered chat that came from the user.
   std::span<const ByteRange> plain_ranges = {};
 };
 
@@ -36,12 +36,14 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // Errors: data_loss or invalid_argument naming the field of tokenizer.json; unsupported for other model types.
+  // Errors: data_loss or invalid_argument naming the field of tokenizer.json; unsupported for other model
+  // types.
   static Expected<std::unique_ptr<Tokenizer>> load(const std::string& path);
   static Expected<std::unique_ptr<Tokenizer>> from_json(std::string_view json);
 
   // text must be valid UTF-8. Linear or n log n in its length.
-  virtual Expected<std::vector<TokenId>> encode(std::string_view text, const EncodeOptions& options = {}) const = 0;
+  virtual Expected<std::vector<TokenId>> encode(std::string_view text,
+                                                const EncodeOptions& options = {}) const = 0;
 
   // Ids outside the vocabulary decode to nothing. Invalid UTF-8 becomes U+FFFD.
   virtual std::string decode(std::span<const TokenId> ids, bool skip_special_tokens) const = 0;
@@ -49,8 +51,9 @@ class Tokenizer {
   // The bytes a token stands for, not necessarily whole characters; empty for ids outside the vocabulary.
   virtual std::string_view token_bytes(TokenId id) const = 0;
   virtual bool is_special(TokenId id) const = 0;
-  virtual std::optional<TokenId> token_id(std::string_view token) const = 0;  // exact vocabulary or added token
-  virtual int vocab_size() const = 0;  // one more than the largest id
+  virtual std::optional<TokenId> token_id(
+      std::string_view token) const = 0;  // exact vocabulary or added token
+  virtual int vocab_size() const = 0;     // one more than the largest id
 };
 
 }  // namespace bifocal::text

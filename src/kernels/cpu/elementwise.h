@@ -1,5 +1,5 @@
-// Row-wise operations between the matrix products. All take and give f32; each row is computed alone, so results do
-// not depend on the batch. T rows (tokens).
+// Row-wise operations between the matrix products. All take and give f32; each row is computed alone, so
+// results do not depend on the batch. T rows (tokens).
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@
 namespace bifocal::kernels::cpu {
 
 // y[t] = x[t] * rsqrt(mean(x[t]^2) + eps) * w, rows of `dim` values at the given strides. y may be x.
-void rms_norm(const float* x, int64_t x_stride, const float* w, float eps, int64_t num_rows, int64_t dim, float* y,
-              int64_t y_stride, ThreadPool& pool);
+void rms_norm(const float* x, int64_t x_stride, const float* w, float eps, int64_t num_rows, int64_t dim,
+              float* y, int64_t y_stride, ThreadPool& pool);
 
 enum class RopeStyle { half, interleaved };
 

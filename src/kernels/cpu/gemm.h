@@ -1,6 +1,6 @@
-// Matrix products with packed weights: C[M,N] = A[M,K] * W[N,K]^T (+ bias). A and C are f32; W is f32, f16 or bf16.
-// A row's result depends on its own values alone: K is summed in one order whatever M is, so row i of a batch has
-// the same bits as row i alone. The instruction set is chosen once per process (kernels/cpu/isa.h).
+// Matrix products with packed weights: C[M,N] = A[M,K] * W[N,K]^T (+ bias). A and C are f32; W is f32, f16 or
+// bf16. A row's result depends on its own values alone: K is summed in one order whatever M is, so row i of a
+// batch has the same bits as row i alone. The instruction set is chosen once per process (kernels/cpu/isa.h).
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,8 @@ namespace bifocal::kernels::cpu {
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  // Concatenates the matrices along N (all [N_i, K], row-major, same K; f32, f16 or bf16) and converts to `dtype`.
+  // Concatenates the matrices along N (all [N_i, K], row-major, same K; f32, f16 or bf16) and converts to
+  // `dtype`.
   static Expected<PackedMatrix> pack(std::span<const TensorView> matrices, DType dtype, ThreadPool& pool);
 
   int64_t n() const { return n_; }
@@ -44,7 +45,8 @@ struct GemmArgs {
   bool accumulate = false;  // C += instead of C =  (the residual)
 };
 
-// Scratch that gemm needs for m rows of k values (A converted or packed); 64-byte aligned memory of the caller's.
+// Scratch that gemm needs for m rows of k values (A converted or packed); 64-byte aligned memory of the
+// caller's.
 size_t gemm_scratch_bytes(int64_t m, int64_t k, DType weight_dtype);
 void gemm(const GemmArgs& args, void* scratch, ThreadPool& pool);
 

@@ -1,4 +1,5 @@
-// Which instruction set the CPU kernels use: the best this processor has, or the one that was asked for (--cpu-isa).
+// Which instruction set the CPU kernels use: the best this processor has, or the one that was asked for
+// (--cpu-isa).
 #pragma once
 
 #include <string_view>
