@@ -1,0 +1,1 @@
+"""Seeded training and evaluation text for the bundled models. Standard library only."""
