@@ -8,6 +8,7 @@
 
 #include "attention/router.h"
 #include "base/status.h"
+#include "base/thread_pool.h"
 #include "engine/request.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
@@ -28,6 +29,7 @@ struct EngineOptions {
   bool deterministic = false;
   attention::RouterOptions attention;
   int num_threads = 0;  // 0: all cores
+  std::shared_ptr<ThreadPool> pool;  // shared with the model; null: one of num_threads
 };
 
 // A consistent snapshot, taken after each step; reading it never waits for the engine.
