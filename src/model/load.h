@@ -1,0 +1,46 @@
+// From a directory to a model that can run: config, families, weights.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/thread_pool.h"
+#include "model/model.h"
+#include "weights/model_config.h"
+
+namespace bifocal::model {
+
+struct LoadOptions {
+  std::string path;            // a Hugging Face directory: config.json and safetensors
+  std::string dtype = "auto";  // of the weight matrices: auto (the checkpoint's), float32, float16, bfloat16
+  bool dummy = false;          // random weights from config.json alone (--load-format dummy)
+  uint64_t dummy_seed = 0;
+  std::string override_args;  // JSON object merged over config.json (--json-model-override-args)
+  DType kv_dtype = DType::f32;
+  int page_size = 16;                // tokens
+  std::shared_ptr<ThreadPool> pool;  // the model computes on it; null: one of its own, of all cores
+};
+
+// What would be loaded, known before any weight is read or allocated.
+struct LoadPlan {
+  weights::ModelConfig config;
+  ModelSpec spec;
+  DType dtype = DType::f32;  // of the weight matrices in memory
+  uint64_t weight_bytes = 0;
+};
+
+struct LoadedModel {
+  std::unique_ptr<Model> model;
+  LoadPlan plan;
+};
+
+// Reads config.json and generation_config.json, and the checkpoint's headers unless dummy. Errors name file
+// and field.
+Expected<LoadPlan> plan_load(const LoadOptions& options);
+
+// plan_load, then weights with a progress bar. Errors: not_found, invalid_argument, unsupported, data_loss
+// (the files); resource_exhausted (the machine's memory is smaller than the weights).
+Expected<LoadedModel> load_model(const LoadOptions& options);
+
+}  // namespace bifocal::model

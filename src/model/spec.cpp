@@ -1,0 +1,35 @@
+#include "model/spec.h"
+
+#include <algorithm>
+
+namespace bifocal::model {
+
+std::vector<kv::LayerShape> kv_layer_shapes(const ModelSpec& spec) {
+  std::vector<kv::LayerShape> shapes;
+  shapes.reserve(spec.layers.size());
+  for (const LayerSpec& layer : spec.layers) {
+    shapes.push_back({layer.attention.num_kv_heads, layer.attention.head_dim, layer.attention.head_dim});
+  }
+  return shapes;
+}
+
+AttentionClasses attention_classes(const ModelSpec& spec, DType kv_dtype, int page_size) {
+  AttentionClasses classes;
+  for (const LayerSpec& layer : spec.layers) {
+    attention::AttentionDesc desc;
+    desc.num_heads = layer.attention.num_heads;
+    desc.num_kv_heads = layer.attention.num_kv_heads;
+    desc.head_dim_k = layer.attention.head_dim;
+    desc.head_dim_v = layer.attention.head_dim;
+    desc.window = layer.attention.window;
+    desc.scale = layer.attention.scale;
+    desc.kv_dtype = kv_dtype;
+    desc.page_size = page_size;
+    const auto found = std::find(classes.descs.begin(), classes.descs.end(), desc);
+    classes.of_layer.push_back(static_cast<size_t>(found - classes.descs.begin()));
+    if (found == classes.descs.end()) classes.descs.push_back(desc);
+  }
+  return classes;
+}
+
+}  // namespace bifocal::model
