@@ -1,0 +1,193 @@
+#include "bench/one_batch.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "attention/planner.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "kv/kv_cache.h"
+
+namespace bifocal::bench {
+namespace {
+
+// One batch of equally long sequences with pages of its own, stepped through a model.
+class Batch {
+ public:
+  Batch(model::Model& model, attention::Planner& planner, kv::KvCache& cache, int num_seqs, int max_len)
+      : model_(model),
+        planner_(planner),
+        cache_(cache),
+        num_seqs_(num_seqs),
+        pages_per_seq_((max_len + cache.page_size() - 1) / cache.page_size()),
+        logits_(static_cast<size_t>(num_seqs) * static_cast<size_t>(model.spec().vocab_size)) {
+    page_table_.resize(static_cast<size_t>(num_seqs) * static_cast<size_t>(pages_per_seq_));
+    for (size_t i = 0; i < page_table_.size(); ++i) page_table_[i] = static_cast<int32_t>(i);
+  }
+
+  // Appends `count` tokens to sequences [first, last) and computes them; logits of the last row of each.
+  Status step(attention::Phase phase, int first, int last, int count) {
+    const auto num = static_cast<size_t>(last - first);
+    phases_.assign(num, phase);
+    q_len_.assign(num, count);
+    kv_len_.assign(num, length_ + count);
+    q_begin_.resize(num);
+    logit_rows_.resize(num);
+    tokens_.clear();
+    positions_.clear();
+    slots_.clear();
+    const int page_size = cache_.page_size();
+    for (int s = first; s < last; ++s) {
+      const auto i = static_cast<size_t>(s - first);
+      q_begin_[i] = static_cast<int32_t>(tokens_.size());
+      for (int t = length_; t < length_ + count; ++t) {
+        const uint64_t token = mix64(static_cast<uint64_t>(s) << 32 | static_cast<uint64_t>(t));
+        tokens_.push_back(static_cast<int32_t>(token % static_cast<uint64_t>(model_.spec().vocab_size)));
+        positions_.push_back(t);
+        slots_.push_back(int64_t{page_table_[static_cast<size_t>(s * pages_per_seq_ + t / page_size)]} *
+                             page_size +
+                         t % page_size);
+      }
+      logit_rows_[i] = static_cast<int32_t>(tokens_.size()) - 1;
+    }
+    attention::StepBatch batch;
+    batch.step = ++step_;
+    batch.phases = phases_;
+    batch.q_begin = q_begin_;
+    batch.q_len = q_len_;
+    batch.kv_len = kv_len_;
+    batch.page_table = std::span(page_table_).subspan(static_cast<size_t>(first * pages_per_seq_));
+    batch.page_table_stride = pages_per_seq_;
+    planner_.plan(batch);
+    return model_.forward({tokens_, positions_, slots_, logit_rows_}, planner_, cache_, logits_.data());
+  }
+
+  // Prompts of input_len tokens, at most max_rows rows a step: several short prompts together, or one long
+  // one in chunks.
+  Status prefill(int input_len, int max_rows) {
+    const int seqs_per_step = std::max(1, max_rows / input_len);
+    for (int first = 0; first < num_seqs_; first += seqs_per_step) {
+      const int last = std::min(num_seqs_, first + seqs_per_step);
+      for (length_ = 0; length_ < input_len;) {
+        const int count = std::min(input_len - length_, max_rows / (last - first));
+        BIFOCAL_RETURN_IF_ERROR(step(attention::Phase::prefill, first, last, count));
+        length_ += count;
+      }
+    }
+    return {};
+  }
+
+  Status decode() {
+    BIFOCAL_RETURN_IF_ERROR(step(attention::Phase::decode, 0, num_seqs_, 1));
+    ++length_;
+    return {};
+  }
+
+ private:
+  model::Model& model_;
+  attention::Planner& planner_;
+  kv::KvCache& cache_;
+  int num_seqs_;
+  int pages_per_seq_;
+  int length_ = 0;  // tokens of every sequence that are in the cache
+  uint64_t step_ = 0;
+  std::vector<float> logits_;
+  std::vector<int32_t> page_table_, q_begin_, q_len_, kv_len_, tokens_, positions_, logit_rows_;
+  std::vector<int64_t> slots_;
+  std::vector<attention::Phase> phases_;
+};
+
+double elapsed_s(const Clock& clock, double since_s) {
+  return clock.now_s() - since_s;
+}
+
+}  // namespace
+
+StepWork step_work(const model::ModelSpec& spec, DType weight_dtype, DType kv_dtype, double rows,
+                   double logit_rows, double pairs, double kv_tokens) {
+  StepWork work;
+  const double hidden = spec.hidden_size;
+  for (const auto& layer : spec.layers) {
+    const auto& attention = layer.attention;
+    const double matrices = hidden * (attention.qkv_rows() + attention.num_heads * attention.head_dim +
+                                      3.0 * layer.mlp.intermediate_size);
+    work.flops += 2.0 * matrices * rows + 4.0 * attention.num_heads * attention.head_dim * pairs;
+    work.bytes += matrices * static_cast<double>(size_of(weight_dtype)) +
+                  2.0 * attention.num_kv_heads * attention.head_dim * kv_tokens *
+                      static_cast<double>(size_of(kv_dtype));
+  }
+  const double output = hidden * spec.vocab_size;
+  work.flops += 2.0 * output * logit_rows;
+  if (logit_rows > 0) work.bytes += output * static_cast<double>(size_of(weight_dtype));
+  return work;
+}
+
+Status run_one_batch(model::Model& model, const OneBatchOptions& options,
+                     const std::function<void(const OneBatchRow&)>& on_row) {
+  int max_batch = 1;
+  int max_len = 1;
+  int num_pages = 1;
+  for (const auto& shape : options.shapes) {
+    const int len = shape.input_len + shape.output_len;
+    max_batch = std::max(max_batch, shape.batch);
+    max_len = std::max(max_len, len);
+    num_pages = std::max(num_pages, shape.batch * ((len + options.page_size - 1) / options.page_size));
+  }
+  const int max_rows = std::max(options.chunked_prefill_size, max_batch);
+  BIFOCAL_RETURN_IF_ERROR(model.prepare(max_rows, max_batch));
+  BIFOCAL_ASSIGN_OR_RETURN(const auto router,
+                           attention::Router::create(options.attention, model.attention_classes()));
+  const attention::PlanLimits limits{max_rows, max_batch, max_len, options.num_threads};
+  BIFOCAL_ASSIGN_OR_RETURN(const auto planner,
+                           attention::Planner::create(router, model.attention_classes(), limits));
+  BIFOCAL_ASSIGN_OR_RETURN(kv::KvCache cache,
+                           kv::KvCache::allocate(model::kv_layer_shapes(model.spec()), options.kv_dtype,
+                                                 options.page_size, num_pages));
+  const Clock& clock = SteadyClock::instance();
+  for (const auto& shape : options.shapes) {
+    Batch batch(model, *planner, cache, shape.batch, shape.input_len + shape.output_len);
+    OneBatchRow row;
+    row.shape = shape;
+    row.prefill_backend = router.decide(0, attention::Phase::prefill).backend->capabilities().name;
+    row.decode_backend = router.decide(0, attention::Phase::decode).backend->capabilities().name;
+    const double warm_since_s = clock.now_s();
+    do {
+      BIFOCAL_RETURN_IF_ERROR(batch.prefill(shape.input_len, max_rows));
+    } while (elapsed_s(clock, warm_since_s) < options.warmup_s);
+
+    const double prefill_since_s = clock.now_s();
+    BIFOCAL_RETURN_IF_ERROR(batch.prefill(shape.input_len, max_rows));
+    row.prefill_s = elapsed_s(clock, prefill_since_s);
+    const double in = shape.input_len;
+    const double seqs = shape.batch;
+    row.prefill_tokens_per_s = seqs * in / row.prefill_s;
+    row.prefill_flops_per_s = step_work(model.spec(), options.weight_dtype, options.kv_dtype, seqs * in, seqs,
+                                        seqs * in * (in + 1) / 2, seqs * in)
+                                  .flops /
+                              row.prefill_s;
+
+    std::vector<double> steps_s;
+    for (int i = 0; i < shape.output_len; ++i) {
+      const double since_s = clock.now_s();
+      BIFOCAL_RETURN_IF_ERROR(batch.decode());
+      steps_s.push_back(elapsed_s(clock, since_s));
+    }
+    if (!steps_s.empty()) {
+      std::sort(steps_s.begin(), steps_s.end());
+      row.decode_median_s = steps_s[steps_s.size() / 2];
+      row.decode_best_s = steps_s.front();
+      row.decode_tokens_per_s = seqs / row.decode_median_s;
+      const double mean_kv = seqs * (in + (shape.output_len + 1) / 2.0);
+      row.decode_bytes_per_s =
+          step_work(model.spec(), options.weight_dtype, options.kv_dtype, seqs, seqs, mean_kv, mean_kv)
+              .bytes /
+          row.decode_median_s;
+    }
+    on_row(row);
+  }
+  return {};
+}
+
+}  // namespace bifocal::bench

@@ -1,0 +1,60 @@
+// Prefill and decode of one batch without a server or scheduler, beside the machine's limits.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "attention/router.h"
+#include "base/status.h"
+#include "model/model.h"
+
+namespace bifocal::bench {
+
+struct OneBatchShape {
+  int batch = 1;       // sequences
+  int input_len = 0;   // prompt tokens per sequence
+  int output_len = 0;  // decode steps
+};
+
+struct OneBatchOptions {
+  std::vector<OneBatchShape> shapes;
+  attention::RouterOptions attention;
+  DType weight_dtype = DType::f32;
+  DType kv_dtype = DType::f32;
+  int page_size = 16;
+  int chunked_prefill_size = 2048;  // token rows per prefill step
+  int num_threads = 1;
+  double warmup_s = 1.0;  // decode and prefill run this long before anything is timed
+};
+
+// Work of a step in the units of the limits: floating-point operations, and bytes that must come from memory
+// once.
+struct StepWork {
+  double flops = 0;
+  double bytes = 0;
+};
+// `rows` token rows of which logit_rows get logits; `pairs` query-key pairs per head, summed over sequences;
+// kv_tokens keys read, summed over sequences.
+StepWork step_work(const model::ModelSpec& spec, DType weight_dtype, DType kv_dtype, double rows,
+                   double logit_rows, double pairs, double kv_tokens);
+
+struct OneBatchRow {
+  OneBatchShape shape;
+  double prefill_s = 0;
+  double prefill_tokens_per_s = 0;
+  double prefill_flops_per_s = 0;
+  double decode_median_s = 0;  // per step
+  double decode_best_s = 0;
+  double decode_tokens_per_s = 0;  // all sequences, from the median
+  double decode_bytes_per_s = 0;
+  std::string prefill_backend;
+  std::string decode_backend;
+};
+
+// Prepares the model (call once). on_row is called after each shape.
+Status run_one_batch(model::Model& model, const OneBatchOptions& options,
+                     const std::function<void(const OneBatchRow&)>& on_row);
+
+}  // namespace bifocal::bench

@@ -1,0 +1,117 @@
+// Every setting a person can give, grouped as the help is, and the option tables over them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cli/option.h"
+
+namespace bifocal::cli {
+
+struct ModelSettings {
+  std::string model_path;
+  std::string tokenizer_path;
+  bool skip_tokenizer_init = false;
+  std::string load_format = "auto";
+  std::string dtype = "auto";
+  std::string override_args = "{}";
+  std::string chat_template;
+  int64_t context_length = 0;
+};
+
+struct EngineSettings {
+  int64_t threads = 0;
+  std::string cpu_isa = "auto";
+  int64_t page_size = 16;
+  std::string kv_cache_dtype = "auto";
+  std::string kv_cache_memory;
+  double mem_fraction_static = 0.5;
+  int64_t max_total_tokens = 0;
+  int64_t chunked_prefill_size = 2048;
+  int64_t max_running_requests = 256;
+  int64_t max_queued_requests = 256;
+  bool disable_radix_cache = false;
+  bool deterministic = false;
+  int64_t random_seed = 42;
+  std::string attention_backend = "auto";
+  std::string prefill_attention_backend;
+  std::string decode_attention_backend;
+  std::string verify_attention_backend;
+};
+
+struct ServeSettings {
+  std::string host = "127.0.0.1";
+  int64_t port = 8080;
+  bool next_free_port = false;
+  std::string served_model_name;
+  std::vector<std::string> api_keys;
+  std::string api_key_file;
+  std::vector<std::string> allowed_hosts;
+  std::vector<std::string> allowed_origins;
+  bool insecure_no_auth = false;
+  std::string reasoning_parser;
+  std::string sampling_defaults = "model";
+  bool enable_cache_report = false;
+  int64_t stream_interval = 1;
+  int64_t max_connections = 1024;
+  std::string max_body = "8MiB";
+  double request_timeout_s = 600;
+  double drain_timeout_s = 30;
+  bool log_requests = false;
+};
+
+// `generate` and `chat`
+struct PromptSettings {
+  std::string prompt;
+  std::string system;
+  bool raw = false;
+  bool no_thinking = false;
+  int64_t max_tokens = 512;
+  double temperature = -1;  // negative: the model's
+  double top_p = -1;
+  int64_t top_k = 0;
+  bool verbose = false;
+};
+
+// `bench` and `docs`
+struct BenchSettings {
+  std::string batch = "1";
+  std::string input_len = "512";
+  std::string output_len = "32";
+  int64_t repeats = 5;
+  std::string format = "md";
+  std::string topic;
+  std::string heads = "32";
+  std::string kv_heads = "8";
+  std::string head_dim = "128";
+  std::string query_len = "1,512";
+  std::string kv_len = "2048";
+  std::string bench_dtype = "bfloat16";
+  bool check = false;
+};
+
+struct CommonSettings {
+  std::string log_level = "info";
+  bool no_progress = false;
+};
+
+struct Settings {
+  CommonSettings common;
+  ModelSettings model;
+  EngineSettings engine;
+  ServeSettings serve;
+  PromptSettings prompt;
+  BenchSettings bench;
+};
+
+std::vector<Option> common_options(CommonSettings& settings);
+std::vector<Option> model_options(ModelSettings& settings);
+std::vector<Option> engine_options(EngineSettings& settings);
+std::vector<Option> serve_options(ServeSettings& settings);
+std::vector<Option> sampling_options(PromptSettings& settings);
+
+// Tables one after another.
+std::vector<Option> join(std::vector<std::vector<Option>> tables);
+
+}  // namespace bifocal::cli

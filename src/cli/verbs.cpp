@@ -1,0 +1,108 @@
+#include "cli/command.h"
+
+namespace bifocal::cli {
+namespace {
+
+std::vector<Option> for_serve(Settings& s) {
+  return join(
+      {model_options(s.model), serve_options(s.serve), engine_options(s.engine), common_options(s.common)});
+}
+
+std::vector<Option> for_generate(Settings& s) {
+  std::vector<Option> prompt = {
+      {"Prompt", "--prompt", "TEXT", "What to answer or continue", &s.prompt.prompt},
+      {"Prompt", "--raw", "", "Continue the text as it is, without the chat template", &s.prompt.raw},
+  };
+  return join({std::move(prompt), model_options(s.model), sampling_options(s.prompt),
+               engine_options(s.engine), common_options(s.common)});
+}
+
+std::vector<Option> for_chat(Settings& s) {
+  return join({model_options(s.model), sampling_options(s.prompt), engine_options(s.engine),
+               common_options(s.common)});
+}
+
+std::vector<Option> for_explain(Settings& s) {
+  return join({model_options(s.model), engine_options(s.engine), common_options(s.common)});
+}
+
+std::vector<Option> for_one_batch(Settings& s) {
+  std::vector<Option> grid = {
+      {"Grid", "--batch", "LIST", "Sequences computed together", &s.bench.batch, {"--batch-size"}},
+      {"Grid", "--input-len", "LIST", "Prompt tokens per sequence", &s.bench.input_len},
+      {"Grid", "--output-len", "LIST", "Decoded tokens per sequence", &s.bench.output_len},
+      {"Grid", "--format", "FORMAT", "How the table is printed", &s.bench.format, {}, {"md", "csv", "json"}},
+  };
+  return join({std::move(grid), model_options(s.model), engine_options(s.engine), common_options(s.common)});
+}
+
+std::vector<Option> compute_only(Settings& s) {
+  std::vector<Option> all = engine_options(s.engine);
+  std::erase_if(all, [](const Option& option) { return option.group != "Compute"; });
+  return join({std::move(all), common_options(s.common)});
+}
+
+std::vector<Option> for_bench_attention(Settings& s) {
+  std::vector<Option> grid = {
+      {"Grid", "--batch", "LIST", "Sequences", &s.bench.batch},
+      {"Grid", "--heads", "LIST", "Query heads", &s.bench.heads},
+      {"Grid", "--kv-heads", "LIST", "Key/value heads", &s.bench.kv_heads},
+      {"Grid", "--head-dim", "LIST", "Head dimension", &s.bench.head_dim},
+      {"Grid", "--query-len", "LIST", "Query tokens per sequence", &s.bench.query_len},
+      {"Grid", "--kv-len", "LIST", "Keys per sequence", &s.bench.kv_len},
+      {"Grid", "--kv-dtype", "DTYPE", "Type of keys and values", &s.bench.bench_dtype},
+      {"Grid", "--page-size", "TOKENS", "Tokens per KV page", &s.engine.page_size, {}, {}, 1, 256},
+      {"Grid", "--format", "FORMAT", "How the table is printed", &s.bench.format, {}, {"md", "csv", "json"}},
+      {"Grid", "--check", "", "Compare every result with the reference backend", &s.bench.check},
+  };
+  return join({std::move(grid), compute_only(s)});
+}
+
+std::vector<Option> for_docs(Settings& s) {
+  return {{"Docs", "--topic", "NAME", "Which page", &s.bench.topic, {"TOPIC"}, {"flags", "backends"}}};
+}
+
+std::vector<Option> none(Settings&) {
+  return {};
+}
+
+constexpr Verb kVerbs[] = {
+    {"serve", "Serves a model over HTTP (OpenAI's and SGLang's APIs).", for_serve, run_serve},
+    {"generate", "Answers one prompt on the terminal.", for_generate, run_generate},
+    {"chat", "Holds a conversation on the terminal.", for_chat, run_chat},
+    {"backends", "Prints what each attention backend can do.", none, run_backends},
+    {"explain", "Prints which backend would serve each attention class and phase of a model, and why.",
+     for_explain, run_explain},
+    {"bench ceilings", "Measures this machine's limits: DRAM read rate, FMA peak.", compute_only,
+     run_bench_ceilings},
+    {"bench gemm", "Times the matrix product beside its limit.", compute_only, run_bench_gemm},
+    {"bench attention", "Times every eligible attention backend over a grid of shapes.", for_bench_attention,
+     run_bench_attention},
+    {"bench one-batch", "Times prefill and decode of a model without a server, beside this machine's limits.",
+     for_one_batch, run_bench_one_batch},
+    {"docs", "Prints a generated page of the manual.", for_docs, run_docs},
+    {"version", "Prints the version.", none, run_version},
+};
+
+}  // namespace
+
+std::span<const Verb> verbs() {
+  return kVerbs;
+}
+
+int exit_code(const Status& status) {
+  switch (status.code()) {
+    case StatusCode::ok:
+      return 0;
+    case StatusCode::invalid_argument:
+    case StatusCode::not_found:
+    case StatusCode::unsupported:
+    case StatusCode::resource_exhausted:
+    case StatusCode::data_loss:
+      return 2;
+    default:
+      return 1;
+  }
+}
+
+}  // namespace bifocal::cli
