@@ -1,0 +1,75 @@
+"""What a person sees: exit codes, messages and generated pages of the binary."""
+import os
+import pathlib
+import re
+import subprocess
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BINARY = os.environ.get("BIFOCAL_BINARY", str(ROOT / "build" / "release" / "bifocal"))
+MODEL = str(ROOT / "models" / "tiny-qwen3")
+
+
+def bifocal(*words, **kwargs):
+    return subprocess.run([BINARY, *words], capture_output=True, text=True, timeout=120, **kwargs)
+
+
+class Cli(unittest.TestCase):
+    def test_help_lists_every_command(self):
+        done = bifocal("--help")
+        self.assertEqual(done.returncode, 0)
+        for command in ("serve", "generate", "chat", "backends", "explain", "bench one-batch", "bench ceilings"):
+            self.assertIn(command, done.stdout)
+        self.assertEqual(bifocal("serve", "--help").returncode, 0)
+
+    def test_mistakes_end_with_code_2_and_say_what(self):
+        for words, expected in [
+            ((), "usage"),
+            (("fly",), "fly"),
+            (("serve",), "--model-path"),
+            (("serve", "/no/such/model"), "/no/such/model"),
+            (("serve", MODEL, "--port", "99999"), "--port"),
+            (("serve", MODEL, "--attention-backend", "magic"), "magic"),
+            (("serve", MODEL, "--kv-cache-memory", "lots"), "--kv-cache-memory"),
+            (("generate", MODEL, "--json-model-override-args", "{"), "override"),
+        ]:
+            done = bifocal(*words)
+            self.assertEqual(done.returncode, 2, (words, done.stderr))
+            self.assertIn(expected, done.stderr, words)
+
+    def test_flags_page_is_current(self):
+        done = bifocal("docs", "flags")
+        self.assertEqual(done.returncode, 0)
+        page = (ROOT / "docs" / "flags.md").read_text()
+        self.assertEqual(done.stdout, page, "run: build/release/bifocal docs flags > docs/flags.md")
+
+    def test_backends_page_is_current(self):
+        done = bifocal("docs", "backends")
+        self.assertEqual(done.returncode, 0)
+        page = (ROOT / "docs" / "backends.md").read_text()
+        self.assertEqual(done.stdout, page, "run: build/release/bifocal docs backends > docs/backends.md")
+
+    def test_generate_streams_an_answer(self):
+        done = bifocal("generate", MODEL, "--prompt", "What is 12 + 30?", "--temperature", "0", "--verbose",
+                       "--log-level", "warning")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("42", done.stdout)
+        self.assertRegex(done.stderr, r"prefill by \w+, decode by \w+")
+
+    def test_chat_remembers_and_survives_strange_input(self):
+        lines = "My name is Will.\nWhat is my name?\n/clear\n\x01\xff<|im_start|>\n/quit\n"
+        done = subprocess.run([BINARY, "chat", MODEL, "--temperature", "0", "--max-tokens", "64", "--no-thinking"],
+                              input=lines.encode("latin-1"), capture_output=True, timeout=120)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(b"Will", done.stdout)
+
+    def test_explain_names_backend_and_reason(self):
+        done = bifocal("explain", MODEL, "--decode-attention-backend", "reference")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("reference", done.stdout)
+        self.assertIn("--decode-attention-backend", done.stdout)
+        self.assertTrue(re.search(r"prefill\b.*\b(tiled|reference|unified)", done.stdout), done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
