@@ -1,42 +1,58 @@
 // The memory behind the page ids: one K and one V array per layer, [P, HK, S, D].
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "base/status.h"
 #include "kernels/paged_kv.h"
-#include "tensor/tensor.h"
+#include "kv/page_pool.h"
 
 namespace bifocal::kv {
 
 struct LayerShape {
-  int num_kv_heads = 0;
-  int head_dim_k = 0;
-  int head_dim_v = 0;
+  int num_kv_heads = 0;  // HK
+  int head_dim_k = 0;    // D of K
+  int head_dim_v = 0;    // D of V
 };
 
+// One reservation of zero pages that the system fills in when they are first touched: starting with a large
+// cache costs nothing, and a lightly used server never holds it all.
 class KvCache {
  public:
-  // Errors: resource_exhausted with the arithmetic. Pages are zeroed.
+  // Errors: invalid_argument for shapes and page sizes that can't be; resource_exhausted with the arithmetic.
   static Expected<KvCache> allocate(std::span<const LayerShape> layers, DType dtype, int page_size,
                                     int num_pages);
   // Bytes that one page takes over all layers: what the memory plan divides by.
   static uint64_t bytes_per_page(std::span<const LayerShape> layers, DType dtype, int page_size);
 
   kernels::PagedKv layer(size_t index) const;
+  size_t num_layers() const { return layers_.size(); }
   int num_pages() const { return num_pages_; }
   int page_size() const { return page_size_; }
   DType dtype() const { return dtype_; }
+  size_t num_bytes() const { return memory_.get_deleter().num_bytes; }
 
   // Copies the first num_tokens tokens of a page in every layer: reuse inside a partly matching page.
-  void copy_tokens(int32_t source_page, int32_t target_page, int num_tokens);
+  void copy_tokens(PageId source_page, PageId target_page, int num_tokens);
 
  private:
-  std::vector<LayerShape> layers_;
-  std::vector<Tensor> k_;
-  std::vector<Tensor> v_;
+  struct Unmap {
+    size_t num_bytes;
+    void operator()(std::byte* memory) const;
+  };
+  struct Layer {
+    LayerShape shape;
+    size_t k_offset = 0;  // bytes from the start of the reservation
+    size_t v_offset = 0;
+  };
+  KvCache() = default;
+
+  std::unique_ptr<std::byte, Unmap> memory_;
+  std::vector<Layer> layers_;
   DType dtype_ = DType::f32;
   int page_size_ = 0;
   int num_pages_ = 0;

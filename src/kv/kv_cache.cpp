@@ -1,0 +1,135 @@
+#include "kv/kv_cache.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <cstring>
+
+#include "base/check.h"
+#include "base/progress.h"
+
+namespace bifocal::kv {
+namespace {
+
+constexpr uint64_t kAlignmentBytes = 4096;  // each array starts on a memory page of its own
+
+uint64_t array_bytes_per_page(int num_kv_heads, int head_dim, DType dtype, int page_size) {
+  return static_cast<uint64_t>(num_kv_heads) * static_cast<uint64_t>(page_size) *
+         static_cast<uint64_t>(head_dim) * size_of(dtype);
+}
+
+uint64_t align(uint64_t bytes) {
+  return (bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
+}
+
+bool plausible(const LayerShape& layer) {
+  constexpr int kMaxHeads = 1 << 10;
+  constexpr int kMaxHeadDim = 1 << 11;
+  return layer.num_kv_heads >= 1 && layer.num_kv_heads <= kMaxHeads && layer.head_dim_k >= 1 &&
+         layer.head_dim_k <= kMaxHeadDim && layer.head_dim_v >= 1 && layer.head_dim_v <= kMaxHeadDim;
+}
+
+}  // namespace
+
+void KvCache::Unmap::operator()(std::byte* memory) const {
+  munmap(memory, num_bytes);
+}
+
+uint64_t KvCache::bytes_per_page(std::span<const LayerShape> layers, DType dtype, int page_size) {
+  uint64_t bytes = 0;
+  for (const LayerShape& layer : layers) {
+    bytes += array_bytes_per_page(layer.num_kv_heads, layer.head_dim_k, dtype, page_size) +
+             array_bytes_per_page(layer.num_kv_heads, layer.head_dim_v, dtype, page_size);
+  }
+  return bytes;
+}
+
+Expected<KvCache> KvCache::allocate(std::span<const LayerShape> layers, DType dtype, int page_size,
+                                    int num_pages) {
+  if (page_size < 1 || page_size > kMaxPageSize) {
+    return invalid_argument(fmt::format("page size {}, expected 1 to {} tokens", page_size, kMaxPageSize));
+  }
+  if (num_pages < 1)
+    return invalid_argument(fmt::format("KV cache of {} pages, expected at least 1", num_pages));
+  if (layers.empty()) return invalid_argument("KV cache without layers");
+  KvCache cache;
+  cache.dtype_ = dtype;
+  cache.page_size_ = page_size;
+  cache.num_pages_ = num_pages;
+  uint64_t bytes = 0;
+  bool fits = true;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const LayerShape& shape = layers[i];
+    if (!plausible(shape)) {
+      return invalid_argument(fmt::format("layer {}: KV shape of {} heads, head dims {} and {}", i,
+                                          shape.num_kv_heads, shape.head_dim_k, shape.head_dim_v));
+    }
+    // At most 2^10 heads * 2^8 tokens * 2^11 dims * 2^3 bytes * 2^31 pages: no overflow within one array.
+    const auto pages = static_cast<uint64_t>(num_pages);
+    const uint64_t k =
+        align(array_bytes_per_page(shape.num_kv_heads, shape.head_dim_k, dtype, page_size) * pages);
+    const uint64_t v =
+        align(array_bytes_per_page(shape.num_kv_heads, shape.head_dim_v, dtype, page_size) * pages);
+    cache.layers_.push_back({shape, bytes, bytes + k});
+    fits = fits && !__builtin_add_overflow(bytes, k, &bytes) && !__builtin_add_overflow(bytes, v, &bytes);
+  }
+  void* memory =
+      fits ? mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : MAP_FAILED;
+  if (memory == MAP_FAILED) {
+    return resource_exhausted(fmt::format(
+        "no memory for the KV cache: {} pages x {} tokens x {} layers in {} = {}; ask for fewer tokens "
+        "(--max-total-tokens, --kv-cache-memory) or a smaller type (--kv-cache-dtype)",
+        num_pages, page_size, layers.size(), to_string(dtype), fits ? format_bytes(bytes) : "over 16 EiB"));
+  }
+  madvise(memory, bytes, MADV_HUGEPAGE);  // a hint: fewer TLB misses on long contexts
+  cache.memory_ = std::unique_ptr<std::byte, Unmap>(static_cast<std::byte*>(memory), Unmap{bytes});
+  return cache;
+}
+
+kernels::PagedKv KvCache::layer(size_t index) const {
+  BIFOCAL_CHECK_LT(index, layers_.size());
+  const Layer& layer = layers_[index];
+  kernels::PagedKv kv;
+  kv.k = memory_.get() + layer.k_offset;
+  kv.v = memory_.get() + layer.v_offset;
+  kv.dtype = dtype_;
+  kv.num_kv_heads = layer.shape.num_kv_heads;
+  kv.head_dim_k = layer.shape.head_dim_k;
+  kv.head_dim_v = layer.shape.head_dim_v;
+  kv.page_size = page_size_;
+  kv.k_token_stride = kv.head_dim_k;
+  kv.k_head_stride = kv.k_token_stride * page_size_;
+  kv.k_page_stride = kv.k_head_stride * kv.num_kv_heads;
+  kv.v_token_stride = kv.head_dim_v;
+  kv.v_head_stride = kv.v_token_stride * page_size_;
+  kv.v_page_stride = kv.v_head_stride * kv.num_kv_heads;
+  return kv;
+}
+
+void KvCache::copy_tokens(PageId source_page, PageId target_page, int num_tokens) {
+  BIFOCAL_CHECK_GE(source_page, 0);
+  BIFOCAL_CHECK_LT(source_page, num_pages_);
+  BIFOCAL_CHECK_GE(target_page, 0);
+  BIFOCAL_CHECK_LT(target_page, num_pages_);
+  BIFOCAL_CHECK_NE(source_page, target_page);
+  BIFOCAL_CHECK_GE(num_tokens, 0);
+  BIFOCAL_CHECK_LE(num_tokens, page_size_);
+  const size_t element = size_of(dtype_);
+  // One head's tokens lie side by side in [P, HK, S, D].
+  const auto copy_heads = [&](std::byte* base, int num_heads, int head_dim) {
+    const size_t head_bytes = static_cast<size_t>(page_size_) * static_cast<size_t>(head_dim) * element;
+    const size_t page_bytes = head_bytes * static_cast<size_t>(num_heads);
+    const size_t copied = static_cast<size_t>(num_tokens) * static_cast<size_t>(head_dim) * element;
+    const std::byte* source = base + static_cast<size_t>(source_page) * page_bytes;
+    std::byte* target = base + static_cast<size_t>(target_page) * page_bytes;
+    for (int head = 0; head < num_heads; ++head, source += head_bytes, target += head_bytes) {
+      std::memcpy(target, source, copied);
+    }
+  };
+  for (const Layer& layer : layers_) {
+    copy_heads(memory_.get() + layer.k_offset, layer.shape.num_kv_heads, layer.shape.head_dim_k);
+    copy_heads(memory_.get() + layer.v_offset, layer.shape.num_kv_heads, layer.shape.head_dim_v);
+  }
+}
+
+}  // namespace bifocal::kv

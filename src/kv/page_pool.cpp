@@ -1,0 +1,61 @@
+#include "kv/page_pool.h"
+
+#include "base/check.h"
+
+namespace bifocal::kv {
+
+PagePool::PagePool(int num_pages, int page_size) : page_size_(page_size) {
+  BIFOCAL_CHECK_GE(num_pages, 1);
+  BIFOCAL_CHECK_GE(page_size, 1);
+  BIFOCAL_CHECK_LE(page_size, kMaxPageSize);
+  pages_.resize(static_cast<size_t>(num_pages));
+  free_.reserve(pages_.size());
+  for (PageId page = num_pages; page-- > 0;) free_.push_back(page);  // page 0 goes out first
+}
+
+const PagePool::Page& PagePool::at(PageId page) const {
+  BIFOCAL_CHECK_GE(page, 0);
+  BIFOCAL_CHECK_LT(page, num_pages());
+  return pages_[static_cast<size_t>(page)];
+}
+
+PageId PagePool::allocate() {
+  if (free_.empty()) return kNoPage;
+  const PageId page = free_.back();
+  free_.pop_back();
+  at(page).references = 1;
+  return page;
+}
+
+void PagePool::retain(PageId id) {
+  Page& page = at(id);
+  BIFOCAL_CHECK_GT(page.references, 0);
+  if (is_cached(page)) --cached_pages_;
+  ++page.references;
+}
+
+void PagePool::release(PageId id) {
+  Page& page = at(id);
+  BIFOCAL_CHECK_GT(page.references,
+                   page.in_tree ? 1 : 0);  // the tree's own reference leaves by remove_from_tree
+  if (--page.references == 0) free_.push_back(id);
+  if (is_cached(page)) ++cached_pages_;
+}
+
+void PagePool::add_to_tree(PageId id) {
+  Page& page = at(id);
+  BIFOCAL_CHECK_GT(page.references, 0);
+  BIFOCAL_CHECK(!page.in_tree);
+  page.in_tree = true;
+  ++page.references;
+}
+
+void PagePool::remove_from_tree(PageId id) {
+  Page& page = at(id);
+  BIFOCAL_CHECK(page.in_tree);
+  if (is_cached(page)) --cached_pages_;
+  page.in_tree = false;
+  if (--page.references == 0) free_.push_back(id);
+}
+
+}  // namespace bifocal::kv

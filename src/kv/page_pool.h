@@ -1,0 +1,63 @@
+// A fixed number of KV pages with reference counts. Pure bookkeeping: the memory behind the ids is
+// kv::KvCache's.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace bifocal::kv {
+
+using PageId = int32_t;
+constexpr PageId kNoPage = -1;
+constexpr int kMaxPageSize = 256;  // tokens
+
+// Every page is in exactly one of three states, and free + cached + owned = total:
+//   free    on the free list, no references
+//   cached  held by the prefix tree alone: eviction can free it
+//   owned   held by at least one sequence (the prefix tree may hold it too)
+// A page that the tree knows, or that has several references, is never written. All operations are O(1).
+class PagePool {
+ public:
+  PagePool(int num_pages, int page_size);
+
+  int num_pages() const { return static_cast<int>(pages_.size()); }
+  int page_size() const { return page_size_; }
+  int free_pages() const { return static_cast<int>(free_.size()); }
+  int cached_pages() const { return cached_pages_; }
+  int owned_pages() const { return num_pages() - free_pages() - cached_pages_; }
+  // What a sequence could get, after eviction.
+  int available_pages() const { return free_pages() + cached_pages_; }
+
+  PageId allocate();  // one reference; kNoPage when none is free
+  void retain(PageId page);
+  void release(PageId page);  // the last reference frees it
+
+  // The prefix tree's own reference: a page in the tree is `cached` while nobody else holds it.
+  void add_to_tree(PageId page);
+  void remove_from_tree(PageId page);
+
+  int ref_count(PageId page) const { return at(page).references; }
+  bool in_tree(PageId page) const { return at(page).in_tree; }
+  bool writable(PageId page) const { return at(page).references == 1 && !at(page).in_tree; }
+
+ private:
+  struct Page {
+    int32_t references = 0;
+    bool in_tree = false;
+  };
+  const Page& at(PageId page) const;
+  Page& at(PageId page) { return const_cast<Page&>(static_cast<const PagePool*>(this)->at(page)); }
+  static bool is_cached(const Page& page) { return page.in_tree && page.references == 1; }
+
+  std::vector<Page> pages_;
+  std::vector<PageId> free_;  // a stack: the page freed last is the warmest
+  int page_size_;
+  int cached_pages_ = 0;
+};
+
+// Pages that hold num_tokens tokens.
+constexpr int64_t pages_for(int64_t num_tokens, int page_size) {
+  return (num_tokens + page_size - 1) / page_size;
+}
+
+}  // namespace bifocal::kv
