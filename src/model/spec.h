@@ -48,6 +48,26 @@ struct LayerSpec {
   MlpSpec mlp;
 };
 
+// What a checkpoint calls the parts. Layer i's names stand under layer_prefix + "i."; projections have a
+// weight and, where the spec says so, a bias: "model.layers.0.self_attn.q_proj" + ".weight".
+struct WeightNames {
+  std::string embedding = "model.embed_tokens.weight";
+  std::string final_norm = "model.norm.weight";
+  std::string output = "lm_head.weight";
+  std::string layer_prefix = "model.layers.";
+  std::string attention_norm = "input_layernorm.weight";
+  std::string q_proj = "self_attn.q_proj";
+  std::string k_proj = "self_attn.k_proj";
+  std::string v_proj = "self_attn.v_proj";
+  std::string o_proj = "self_attn.o_proj";
+  std::string q_norm = "self_attn.q_norm.weight";
+  std::string k_norm = "self_attn.k_norm.weight";
+  std::string mlp_norm = "post_attention_layernorm.weight";
+  std::string gate_proj = "mlp.gate_proj";
+  std::string up_proj = "mlp.up_proj";
+  std::string down_proj = "mlp.down_proj";
+};
+
 struct ModelSpec {
   std::string family;        // "qwen3"
   std::string architecture;  // "Qwen3ForCausalLM"
@@ -58,6 +78,7 @@ struct ModelSpec {
   bool tied_output = false;  // the output matrix is the embedding
   RopeSpec rope;
   std::vector<LayerSpec> layers;
+  WeightNames names;
   std::vector<int32_t> eos_token_ids;  // config.json's and generation_config.json's, sorted
 };
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <set>
 
@@ -135,24 +136,35 @@ uint64_t Checkpoint::num_bytes() const {
   return bytes;
 }
 
+bool Checkpoint::same_values(std::string_view a, std::string_view b) const {
+  const auto at_a = entries_.find(a);
+  const auto at_b = entries_.find(b);
+  BIFOCAL_CHECK(at_a != entries_.end() && at_b != entries_.end());
+  const TensorInfo& info_a = *at_a->second.info;
+  const TensorInfo& info_b = *at_b->second.info;
+  if (info_a.dtype != info_b.dtype || info_a.shape != info_b.shape) return false;
+  const auto bytes_a = bytes(at_a->second);
+  const auto bytes_b = bytes(at_b->second);
+  return std::equal(bytes_a.begin(), bytes_a.end(), bytes_b.begin(), bytes_b.end());
+}
+
 Expected<TensorView> Checkpoint::read(const std::string& name, std::span<const int64_t> shape,
                                       Tensor& staging) {
   const auto at = entries_.find(name);
   if (at == entries_.end()) return not_found(fmt::format("{}: no tensor {}", directory_, quoted(name)));
   const TensorInfo& info = *at->second.info;
-  const SafetensorsFile& file = files_[at->second.file];
   if (!std::equal(shape.begin(), shape.end(), info.shape.begin(), info.shape.end())) {
-    return invalid_argument(fmt::format("{}: tensor {} has shape {}, expected {}", file.path(), quoted(name),
-                                        shape_to_string(info.shape), shape_to_string(shape)));
+    return invalid_argument(fmt::format("{}: tensor {} has shape {}, expected {}", path_of(name),
+                                        quoted(name), shape_to_string(info.shape), shape_to_string(shape)));
   }
-  const auto bytes = file.bytes(info);
-  if (reinterpret_cast<uintptr_t>(bytes.data()) % size_of(info.dtype) == 0) {
+  const auto data = bytes(at->second);
+  if (reinterpret_cast<uintptr_t>(data.data()) % size_of(info.dtype) == 0) {
     // Read-only pages: the view's data is never written through.
-    return TensorView::contiguous(const_cast<std::byte*>(bytes.data()), info.dtype, shape);
+    return TensorView::contiguous(const_cast<std::byte*>(data.data()), info.dtype, shape);
   }
   // The format does not align tensors; our kernels read whole elements.
   BIFOCAL_ASSIGN_OR_RETURN(const TensorView view, stage(staging, info.dtype, shape));
-  if (!bytes.empty()) std::memcpy(view.data, bytes.data(), bytes.size());
+  if (!data.empty()) std::memcpy(view.data, data.data(), data.size());
   return view;
 }
 

@@ -30,6 +30,8 @@ class Checkpoint final : public WeightSource {
       std::string_view name) const;  // of the file with this tensor, which must be present
   const std::string& directory() const { return directory_; }
   uint64_t num_bytes() const;  // of all tensors
+  // Whether two tensors, both present, have equal dtype, shape and bytes.
+  bool same_values(std::string_view a, std::string_view b) const;
 
   bool has(std::string_view name) const override { return find(name) != nullptr; }
   Expected<TensorView> read(const std::string& name, std::span<const int64_t> shape,
@@ -38,6 +40,7 @@ class Checkpoint final : public WeightSource {
  private:
   Status add_file(const std::string& path);
   Status open_shards(const std::string& index_path);
+  std::span<const std::byte> bytes(const Entry& entry) const { return files_[entry.file].bytes(*entry.info); }
 
   std::string directory_;
   std::vector<SafetensorsFile> files_;

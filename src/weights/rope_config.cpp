@@ -7,6 +7,7 @@
 namespace bifocal::weights {
 namespace {
 
+constexpr double kMinTheta = 2.0;
 constexpr double kMaxTheta = 1e12;
 constexpr double kMaxFactor = 1e6;
 constexpr int64_t kMaxPositions = int64_t{1} << 30;
@@ -93,7 +94,7 @@ Expected<RopeConfig> parse_settings(const JsonReader& settings, double theta) {
   RopeConfig rope;
   rope.theta = theta;
   BIFOCAL_ASSIGN_OR_RETURN(rope.type, parse_type(settings));
-  BIFOCAL_RETURN_IF_ERROR(read_number(settings, "rope_theta", 1.0, kMaxTheta, rope.theta));
+  BIFOCAL_RETURN_IF_ERROR(read_number(settings, "rope_theta", kMinTheta, kMaxTheta, rope.theta));
   double partial = 1.0;
   BIFOCAL_RETURN_IF_ERROR(read_number(settings, "partial_rotary_factor", 0.0, 1.0, partial));
   if (partial != 1.0) {
@@ -150,7 +151,7 @@ std::string_view to_string(RopeType type) {
 
 Expected<RopeConfig> parse_rope_config(const JsonReader& config) {
   RopeConfig plain;
-  BIFOCAL_RETURN_IF_ERROR(read_number(config, "rope_theta", 1.0, kMaxTheta, plain.theta));
+  BIFOCAL_RETURN_IF_ERROR(read_number(config, "rope_theta", kMinTheta, kMaxTheta, plain.theta));
   BIFOCAL_ASSIGN_OR_RETURN(const auto parameters, config.get_object("rope_parameters"));
   BIFOCAL_ASSIGN_OR_RETURN(const auto scaling, config.get_object("rope_scaling"));
   if (!parameters && !scaling) return plain;

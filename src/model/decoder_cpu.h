@@ -1,0 +1,72 @@
+// A dense decoder on the CPU: activations in f32 throughout, weights in f32, f16 or bf16.
+#pragma once
+
+#include <memory>
+
+#include "model/decoder_weights.h"
+#include "model/model.h"
+
+namespace bifocal::model {
+
+struct DecoderOptions {
+  DType kv_dtype = DType::f32;
+  int page_size = 16;                // tokens
+  std::shared_ptr<ThreadPool> pool;  // not null
+};
+
+class DecoderCpu final : public Model {
+ public:
+  // `weights` were loaded for `spec`.
+  DecoderCpu(ModelSpec spec, DecoderWeights weights, const DecoderOptions& options);
+
+  const ModelSpec& spec() const override { return spec_; }
+  std::span<const attention::AttentionDesc> attention_classes() const override { return classes_.descs; }
+  Status prepare(int max_tokens, int max_logit_rows) override;
+  uint64_t weight_bytes() const override { return weights_.num_bytes; }
+  uint64_t workspace_bytes(int max_tokens, int max_logit_rows) const override;
+  // Errors: internal_error when the rows exceed what was prepared, or an id, position or slot is out of
+  // range; the attention backends' errors.
+  Status forward(const StepRows& rows, attention::Planner& planner, kv::KvCache& cache,
+                 float* logits) override;
+
+ private:
+  // Floats per token row of each buffer.
+  struct Widths {
+    int64_t hidden = 0;
+    int64_t wide = 0;    // q|k|v, then gate|up
+    int64_t narrow = 0;  // attention output, then activated gate
+  };
+  // A step in flight: which buffers hold what.
+  struct Rows {
+    int64_t count = 0;
+    float* residual = nullptr;  // [count, hidden]
+    float* normed = nullptr;    // [count, hidden]
+    float* attn_out = nullptr;  // [count, H D]
+  };
+  Widths widths() const;
+  size_t gemm_scratch_bytes(int64_t max_rows) const;
+  Status check(const StepRows& rows, const kv::KvCache& cache) const;
+
+  void embed(const StepRows& rows, float* out);
+  Status attend(size_t layer, const StepRows& rows, const Rows& step, attention::Planner& planner,
+                kv::KvCache& cache);
+  void project_attention(size_t layer, const Rows& step);
+  void mlp(size_t layer, const Rows& step);
+  // Keeps only the rows whose logits are wanted.
+  Rows pick(const Rows& step, std::span<const int32_t> wanted, int64_t attn_width);
+
+  void norm(const float* x, const Tensor& weight, int64_t num_rows, float* y);
+  void norm_heads(float* heads, int64_t token_stride, int num_heads, const Tensor& weight,
+                  int64_t num_tokens);
+  void multiply(const float* a, int64_t num_rows, const kernels::cpu::PackedMatrix& w, const Tensor& bias,
+                float* c, bool accumulate);
+
+  ModelSpec spec_;
+  DecoderWeights weights_;
+  AttentionClasses classes_;
+  std::shared_ptr<ThreadPool> pool_;
+  int max_tokens_ = 0;
+  Tensor residual_, normed_, wide_, narrow_, scratch_;
+};
+
+}  // namespace bifocal::model

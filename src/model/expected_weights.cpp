@@ -1,0 +1,145 @@
+#include "model/expected_weights.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <set>
+
+namespace bifocal::model {
+namespace {
+
+using weights::Checkpoint;
+using weights::quoted;
+
+// Tensors that a checkpoint may carry without our using them.
+bool is_ignorable(const ModelSpec& spec, std::string_view name) {
+  if (name.ends_with("rotary_emb.inv_freq")) return true;
+  if (!name.starts_with(spec.names.layer_prefix)) return false;
+  name.remove_prefix(spec.names.layer_prefix.size());
+  uint64_t layer = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), layer);
+  return error == std::errc() && end != name.data() + name.size() && *end == '.' &&
+         layer >= spec.layers.size();
+}
+
+// The expected shape in the terms of config.json, for messages.
+Status check_tensor(const Checkpoint& checkpoint, const ExpectedWeight& expected) {
+  const weights::TensorInfo* info = checkpoint.find(expected.name);
+  if (info == nullptr) {
+    return data_loss(fmt::format("{}: tensor {} is missing; expected {} from config.json",
+                                 checkpoint.directory(), quoted(expected.name),
+                                 shape_to_string(expected.shape)));
+  }
+  const std::string& path = checkpoint.path_of(expected.name);
+  if (info->shape != expected.shape) {
+    return data_loss(fmt::format("{}: tensor {} has shape {}, expected {} from config.json", path,
+                                 quoted(expected.name), shape_to_string(info->shape),
+                                 shape_to_string(expected.shape)));
+  }
+  if (!is_loadable(info->dtype)) {
+    return unsupported(fmt::format("{}: tensor {} is {}, expected f32, f16 or bf16", path,
+                                   quoted(expected.name), to_string(info->dtype)));
+  }
+  return {};
+}
+
+// A tied model whose file has an output matrix all the same.
+Status resolve_tied_output(ModelSpec& spec, const Checkpoint& checkpoint) {
+  const WeightNames& names = spec.names;
+  if (!spec.tied_output || !checkpoint.has(names.output)) return {};
+  const std::vector<int64_t> shape = {spec.vocab_size, spec.hidden_size};
+  BIFOCAL_RETURN_IF_ERROR(check_tensor(checkpoint, {names.output, shape}));
+  BIFOCAL_RETURN_IF_ERROR(check_tensor(checkpoint, {names.embedding, shape}));
+  if (checkpoint.same_values(names.output, names.embedding)) return {};
+  spec.tied_output = false;
+  return {};
+}
+
+}  // namespace
+
+std::string weight_of(const std::string& projection) {
+  return projection + ".weight";
+}
+std::string bias_of(const std::string& projection) {
+  return projection + ".bias";
+}
+
+std::string layer_prefix(const ModelSpec& spec, size_t layer) {
+  return fmt::format("{}{}.", spec.names.layer_prefix, layer);
+}
+
+bool is_loadable(DType dtype) {
+  return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16;
+}
+
+int64_t ExpectedWeight::num_elements() const {
+  int64_t count = 1;
+  for (const int64_t dim : shape) count *= dim;
+  return count;
+}
+
+std::vector<ExpectedWeight> expected_weights(const ModelSpec& spec) {
+  const WeightNames& names = spec.names;
+  const int64_t hidden = spec.hidden_size;
+  std::vector<ExpectedWeight> out;
+  out.push_back({names.embedding, {spec.vocab_size, hidden}});
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    const std::string prefix = layer_prefix(spec, i);
+    const auto vector = [&](const std::string& name, int64_t n) { out.push_back({prefix + name, {n}}); };
+    const auto linear = [&](const std::string& name, int64_t n, int64_t k, bool bias) {
+      out.push_back({prefix + weight_of(name), {n, k}});
+      if (bias) out.push_back({prefix + bias_of(name), {n}});
+    };
+    const AttentionSpec& attention = spec.layers[i].attention;
+    const int64_t q_rows = int64_t{attention.num_heads} * attention.head_dim;
+    const int64_t kv_rows = int64_t{attention.num_kv_heads} * attention.head_dim;
+    vector(names.attention_norm, hidden);
+    linear(names.q_proj, q_rows, hidden, attention.qkv_bias);
+    linear(names.k_proj, kv_rows, hidden, attention.qkv_bias);
+    linear(names.v_proj, kv_rows, hidden, attention.qkv_bias);
+    if (attention.qk_norm) {
+      vector(names.q_norm, attention.head_dim);
+      vector(names.k_norm, attention.head_dim);
+    }
+    linear(names.o_proj, hidden, q_rows, attention.output_bias);
+    const MlpSpec& mlp = spec.layers[i].mlp;
+    vector(names.mlp_norm, hidden);
+    linear(names.gate_proj, mlp.intermediate_size, hidden, mlp.bias);
+    linear(names.up_proj, mlp.intermediate_size, hidden, mlp.bias);
+    linear(names.down_proj, hidden, mlp.intermediate_size, mlp.bias);
+  }
+  out.push_back({names.final_norm, {hidden}});
+  if (!spec.tied_output) out.push_back({names.output, {spec.vocab_size, hidden}});
+  return out;
+}
+
+Status check_weights(ModelSpec& spec, const Checkpoint& checkpoint) {
+  BIFOCAL_RETURN_IF_ERROR(resolve_tied_output(spec, checkpoint));
+  if (!spec.tied_output && !checkpoint.has(spec.names.output)) {
+    return data_loss(
+        fmt::format("{}: tensor {} is missing, and tie_word_embeddings is not true in config.json",
+                    checkpoint.directory(), quoted(spec.names.output)));
+  }
+  std::set<std::string, std::less<>> known = {spec.names.output};
+  for (const ExpectedWeight& expected : expected_weights(spec)) {
+    BIFOCAL_RETURN_IF_ERROR(check_tensor(checkpoint, expected));
+    known.insert(expected.name);
+  }
+  for (const auto& [name, entry] : checkpoint.entries()) {
+    if (known.count(name) > 0 || is_ignorable(spec, name)) continue;
+    return data_loss(fmt::format("{}: tensor {} is not part of {} as config.json describes it",
+                                 checkpoint.path_of(name), quoted(name), spec.architecture));
+  }
+  return {};
+}
+
+uint64_t planned_weight_bytes(const ModelSpec& spec, DType dtype) {
+  uint64_t bytes = 0;
+  for (const ExpectedWeight& weight : expected_weights(spec)) {
+    const size_t element = weight.shape.size() > 1 ? size_of(dtype) : sizeof(float);
+    bytes += static_cast<uint64_t>(weight.num_elements()) * element;
+  }
+  return bytes;
+}
+
+}  // namespace bifocal::model

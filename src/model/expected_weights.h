@@ -1,0 +1,40 @@
+// Which tensors a spec needs, and whether a checkpoint has exactly those.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "model/spec.h"
+#include "weights/checkpoint.h"
+
+namespace bifocal::model {
+
+// "model.layers.3.": where layer 3's names begin.
+std::string layer_prefix(const ModelSpec& spec, size_t layer);
+std::string weight_of(const std::string& projection);  // ".weight" behind it
+std::string bias_of(const std::string& projection);
+
+// What load_weights converts from.
+bool is_loadable(DType dtype);  // f32, f16, bf16
+
+struct ExpectedWeight {
+  std::string name;
+  std::vector<int64_t> shape;
+  int64_t num_elements() const;
+};
+
+// Every tensor of the spec, each once; the output matrix only if it is not tied.
+std::vector<ExpectedWeight> expected_weights(const ModelSpec& spec);
+
+// Strict: every expected tensor is there with exactly its shape and in f32, f16 or bf16, and nothing else is
+// there but rotary_emb.inv_freq (old files) and layers past the last one (multi-token prediction heads). A
+// tied model's file may carry an output matrix: an equal copy is ignored; a different one is used, and
+// tied_output becomes false.
+Status check_weights(ModelSpec& spec, const weights::Checkpoint& checkpoint);
+
+// Bytes that load_weights will hold: matrices in `dtype`, vectors in f32.
+uint64_t planned_weight_bytes(const ModelSpec& spec, DType dtype);
+
+}  // namespace bifocal::model

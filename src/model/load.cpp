@@ -1,0 +1,125 @@
+#include "model/load.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <optional>
+
+#include "base/log.h"
+#include "base/progress.h"
+#include "model/decoder_cpu.h"
+#include "model/decoder_weights.h"
+#include "model/expected_weights.h"
+#include "model/families.h"
+#include "weights/checkpoint.h"
+#include "weights/dummy.h"
+
+namespace bifocal::model {
+namespace {
+
+using weights::Checkpoint;
+
+// The dtype asked for, else config.json's, else the embedding's, else (dummy) bf16.
+Expected<DType> resolve_dtype(const LoadOptions& options, const LoadPlan& plan,
+                              const Checkpoint* checkpoint) {
+  DType dtype = DType::bf16;
+  if (options.dtype != "auto") {
+    const auto parsed = parse_dtype(options.dtype);
+    if (!parsed.ok()) return parsed.status().with_context("--dtype");
+    dtype = *parsed;
+  } else if (plan.config.dtype) {
+    dtype = *plan.config.dtype;
+  } else if (checkpoint != nullptr) {
+    const weights::TensorInfo* embedding = checkpoint->find(plan.spec.names.embedding);
+    if (embedding != nullptr) dtype = embedding->dtype;
+  }
+  if (dtype != DType::f32 && dtype != DType::f16 && dtype != DType::bf16) {
+    return unsupported(fmt::format("{}: weights in {}; expected --dtype float32, float16 or bfloat16",
+                                   plan.config.path, to_string(dtype)));
+  }
+  return dtype;
+}
+
+struct Opened {
+  LoadPlan plan;
+  std::optional<Checkpoint> checkpoint;  // empty for dummy weights
+};
+
+Expected<Opened> open(const LoadOptions& options) {
+  Opened out;
+  weights::ConfigOptions config_options;
+  config_options.override_args = options.override_args;
+  config_options.architectures = supported_architectures();
+  BIFOCAL_ASSIGN_OR_RETURN(out.plan.config, weights::load_model_config(options.path, config_options));
+  BIFOCAL_ASSIGN_OR_RETURN(out.plan.spec, make_spec(out.plan.config));
+  if (!options.dummy) {
+    BIFOCAL_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(options.path));
+    BIFOCAL_RETURN_IF_ERROR(check_weights(out.plan.spec, checkpoint));
+    out.checkpoint = std::move(checkpoint);
+  }
+  BIFOCAL_ASSIGN_OR_RETURN(out.plan.dtype,
+                           resolve_dtype(options, out.plan, out.checkpoint ? &*out.checkpoint : nullptr));
+  out.plan.weight_bytes = planned_weight_bytes(out.plan.spec, out.plan.dtype);
+  return out;
+}
+
+Status check_memory(uint64_t weight_bytes) {
+  const uint64_t memory_bytes =
+      static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  if (weight_bytes <= memory_bytes) return {};
+  return resource_exhausted(
+      fmt::format("the weights need {}, but this machine has {} of memory; try --dtype bfloat16 "
+                  "or a smaller model",
+                  format_bytes(weight_bytes), format_bytes(memory_bytes)));
+}
+
+// Bytes that the source will hand out, for the progress bar.
+uint64_t source_bytes(const Opened& opened) {
+  if (!opened.checkpoint) return planned_weight_bytes(opened.plan.spec, opened.plan.dtype);
+  uint64_t bytes = 0;
+  for (const ExpectedWeight& weight : expected_weights(opened.plan.spec)) {
+    const weights::TensorInfo* info = opened.checkpoint->find(weight.name);
+    if (info != nullptr) bytes += info->num_bytes();
+  }
+  return bytes;
+}
+
+}  // namespace
+
+Expected<LoadPlan> plan_load(const LoadOptions& options) {
+  BIFOCAL_ASSIGN_OR_RETURN(Opened opened, open(options));
+  return std::move(opened.plan);
+}
+
+Expected<LoadedModel> load_model(const LoadOptions& options) {
+  BIFOCAL_ASSIGN_OR_RETURN(Opened opened, open(options));
+  const LoadPlan& plan = opened.plan;
+  BIFOCAL_RETURN_IF_ERROR(check_memory(plan.weight_bytes));
+  log_info("{}: {}, {} layers, weights {} in {}{}", options.path, plan.spec.architecture,
+           plan.spec.layers.size(), format_bytes(plan.weight_bytes), to_string(plan.dtype),
+           options.dummy ? " (random)" : "");
+
+  if (plan.config.tie_word_embeddings && !plan.spec.tied_output) {
+    log_warn("{}: tie_word_embeddings is true, but the file's {} differs from {}: using it", options.path,
+             plan.spec.names.output, plan.spec.names.embedding);
+  }
+
+  DecoderOptions decoder_options;
+  decoder_options.kv_dtype = options.kv_dtype;
+  decoder_options.page_size = options.page_size;
+  decoder_options.pool = options.pool ? options.pool : std::make_shared<ThreadPool>();
+  weights::DummyWeights dummy(options.dummy_seed, plan.dtype, *decoder_options.pool);
+  weights::WeightSource& source =
+      opened.checkpoint ? static_cast<weights::WeightSource&>(*opened.checkpoint) : dummy;
+  Progress progress("Loading weights", source_bytes(opened), "B");
+  BIFOCAL_ASSIGN_OR_RETURN(DecoderWeights parameters,
+                           load_weights(plan.spec, source, plan.dtype, *decoder_options.pool, &progress));
+  progress.finish();
+
+  LoadedModel loaded;
+  loaded.model = std::make_unique<DecoderCpu>(plan.spec, std::move(parameters), decoder_options);
+  loaded.plan = std::move(opened.plan);
+  return loaded;
+}
+
+}  // namespace bifocal::model
