@@ -129,6 +129,9 @@ Status check_tiling(std::vector<TensorInfo>& tensors, uint64_t data_bytes) {
 Expected<SafetensorsHeader> parse(std::span<const std::byte> file) {
   BIFOCAL_ASSIGN_OR_RETURN(const uint64_t length, read_header_length(file));
   const std::string_view text(reinterpret_cast<const char*>(file.data()) + kLengthBytes, length);
+  // JSON has no zero byte, but parsers like to take one for the end of the text.
+  if (text.find('\0') != std::string_view::npos)
+    return data_loss("the header is not JSON: it holds a zero byte");
   JsonLimits limits;
   limits.max_depth = 4;
   limits.max_bytes = kMaxSafetensorsHeaderBytes;
