@@ -7,9 +7,12 @@
 #include <span>
 
 #include "base/thread_pool.h"
+#include "kernels/cpu/weight_memory.h"
 #include "tensor/tensor.h"
 
 namespace bifocal::kernels::cpu {
+
+struct GemmKernel;  // gemm_kernel.h
 
 // W in the panel order that the kernels read; made once at load. Move-only.
 class PackedMatrix {
@@ -21,17 +24,21 @@ class PackedMatrix {
 
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
+  int64_t k_padded() const { return k_padded_; }
   DType dtype() const { return dtype_; }
-  size_t num_bytes() const { return storage_.view().num_bytes(); }
-  const void* data() const { return storage_.view().data; }
+  size_t num_bytes() const { return memory_.num_bytes(); }
+  const void* data() const { return memory_.data(); }
+  const GemmKernel* kernel() const { return kernel_; }  // the one that reads this panel order
   // Row n of W as f32 [K]: embedding look-up from a tied output matrix.
   void unpack_row(int64_t n, float* out) const;
 
  private:
   int64_t n_ = 0;
   int64_t k_ = 0;
+  int64_t k_padded_ = 0;
   DType dtype_ = DType::f32;
-  Tensor storage_;
+  const GemmKernel* kernel_ = nullptr;
+  WeightMemory memory_;
 };
 
 struct GemmArgs {
@@ -40,7 +47,7 @@ struct GemmArgs {
   int64_t m = 0;
   const PackedMatrix* w = nullptr;
   const float* bias = nullptr;  // [N] or null
-  float* c = nullptr;           // [M, N], row stride ldc
+  float* c = nullptr;           // [M, N], row stride ldc; must not overlap A
   int64_t ldc = 0;
   bool accumulate = false;  // C += instead of C =  (the residual)
 };

@@ -1,0 +1,127 @@
+#include "kernels/cpu/elementwise.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "kernels/cpu/elementwise_rows.h"
+#include "kernels/cpu/isa.h"
+
+namespace bifocal::kernels::cpu {
+namespace {
+
+const ElementwiseRows& rows_of(Isa isa) {
+  switch (isa) {
+    case Isa::scalar:
+      break;
+#if defined(__x86_64__)
+    case Isa::avx2:
+      return kElementwiseAvx2;
+    case Isa::avx512:
+    case Isa::avx512_bf16:
+    case Isa::amx:
+      return kElementwiseAvx512;
+#else
+    default:
+      break;
+#endif
+  }
+  return kElementwiseScalar;
+}
+
+// Calls fn(row) for every row: on this thread while the work is small, else in tasks of about kTaskValues
+// values.
+template <class Fn>
+void for_rows(int64_t num_rows, int64_t values_per_row, ThreadPool& pool, Fn fn) {
+  constexpr int64_t kTaskValues = 16384;  // some microseconds: well above the cost of handing a task out
+  const int64_t rows_per_task = std::max<int64_t>(1, kTaskValues / std::max<int64_t>(1, values_per_row));
+  const int64_t num_tasks = (num_rows + rows_per_task - 1) / rows_per_task;
+  pool.parallel_for(num_tasks, [&](int64_t task, int) {
+    const int64_t end = std::min(num_rows, (task + 1) * rows_per_task);
+    for (int64_t row = task * rows_per_task; row < end; ++row) fn(row);
+  });
+}
+
+void rope_token(const RopeArgs& args, const ElementwiseRows& rows, int64_t t) {
+  constexpr int64_t kBlock = 128;  // angles at a time: any rotary_dim in a fixed buffer
+  float cos[kBlock];
+  float sin[kBlock];
+  const int64_t half = args.rotary_dim / 2;
+  float* const token = args.x + t * args.x_stride;
+  for (int64_t begin = 0; begin < half; begin += kBlock) {
+    const int64_t n = std::min(kBlock, half - begin);
+    rows.rope_angles(args.positions[t], args.inv_freq.data() + begin, n, args.attention_factor, cos, sin);
+    for (int64_t h = 0; h < args.num_heads; ++h) {
+      float* const head = token + h * args.head_dim;
+      if (args.style == RopeStyle::half) {
+        rows.rotate_half(head + begin, head + half + begin, cos, sin, n);
+      } else {
+        rows.rotate_interleaved(head + 2 * begin, cos, sin, n);
+      }
+    }
+  }
+}
+
+void convert(const ElementwiseRows& rows, const float* x, int64_t n, DType dtype, void* base,
+             int64_t offset) {
+  switch (dtype) {
+    case DType::f32:
+      std::copy_n(x, n, static_cast<float*>(base) + offset);
+      return;
+    case DType::f16:
+      rows.to_f16(x, n, static_cast<uint16_t*>(base) + offset);
+      return;
+    case DType::bf16:
+      rows.to_bf16(x, n, static_cast<uint16_t*>(base) + offset);
+      return;
+    case DType::f8_e4m3:
+      rows.to_f8_e4m3(x, n, static_cast<uint8_t*>(base) + offset);
+      return;
+    default:
+      BIFOCAL_CHECK(!"KV cache dtype must be f32, f16, bf16 or f8_e4m3");
+  }
+}
+
+}  // namespace
+
+void rms_norm(const float* x, int64_t x_stride, const float* w, float eps, int64_t num_rows, int64_t dim,
+              float* y, int64_t y_stride, ThreadPool& pool) {
+  const ElementwiseRows& rows = rows_of(current_isa());
+  for_rows(num_rows, dim, pool,
+           [&](int64_t t) { rows.rms_norm(x + t * x_stride, w, eps, dim, y + t * y_stride); });
+}
+
+void rope(const RopeArgs& args, ThreadPool& pool) {
+  BIFOCAL_CHECK_LE(args.rotary_dim, args.head_dim);
+  BIFOCAL_CHECK_EQ(static_cast<size_t>(args.rotary_dim), 2 * args.inv_freq.size());
+  const ElementwiseRows& rows = rows_of(current_isa());
+  const int64_t values_per_token =
+      static_cast<int64_t>(args.num_heads) * args.rotary_dim + 2 * args.rotary_dim;
+  for_rows(args.num_tokens, values_per_token, pool, [&](int64_t t) { rope_token(args, rows, t); });
+}
+
+void silu_mul(const float* gate_up, int64_t gate_up_stride, int64_t num_rows, int64_t dim, float* out,
+              int64_t out_stride, ThreadPool& pool) {
+  const ElementwiseRows& rows = rows_of(current_isa());
+  for_rows(num_rows, 2 * dim, pool, [&](int64_t t) {
+    const float* const gate = gate_up + t * gate_up_stride;
+    rows.silu_mul(gate, gate + dim, dim, out + t * out_stride);
+  });
+}
+
+void write_kv(const float* k, int64_t k_stride, const float* v, int64_t v_stride, const int64_t* slots,
+              int64_t num_tokens, const PagedKv& kv, ThreadPool& pool) {
+  const ElementwiseRows& rows = rows_of(current_isa());
+  const int64_t values_per_token = static_cast<int64_t>(kv.num_kv_heads) * (kv.head_dim_k + kv.head_dim_v);
+  for_rows(num_tokens, values_per_token, pool, [&](int64_t t) {
+    const int64_t page = slots[t] / kv.page_size;
+    const int64_t slot = slots[t] % kv.page_size;
+    for (int64_t h = 0; h < kv.num_kv_heads; ++h) {
+      convert(rows, k + t * k_stride + h * kv.head_dim_k, kv.head_dim_k, kv.dtype, kv.k,
+              page * kv.k_page_stride + h * kv.k_head_stride + slot * kv.k_token_stride);
+      convert(rows, v + t * v_stride + h * kv.head_dim_v, kv.head_dim_v, kv.dtype, kv.v,
+              page * kv.v_page_stride + h * kv.v_head_stride + slot * kv.v_token_stride);
+    }
+  });
+}
+
+}  // namespace bifocal::kernels::cpu

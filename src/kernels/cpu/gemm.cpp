@@ -1,0 +1,144 @@
+#include "kernels/cpu/gemm.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "kernels/cpu/gemm_dispatch.h"
+
+namespace bifocal::kernels::cpu {
+namespace {
+
+const GemmKernel& of_dtype(const GemmKernels& kernels, DType dtype) {
+  if (dtype == DType::f32) return kernels.f32;
+  if (dtype == DType::f16) return kernels.f16;
+  BIFOCAL_CHECK(dtype == DType::bf16);
+  return kernels.bf16;
+}
+
+// Packs A's rows, row block by row block; few values are not worth waking another thread.
+void pack_all_rows(const GemmArgs& args, const GemmKernel& kernel, int64_t k_padded, char* scratch,
+                   ThreadPool& pool) {
+  constexpr int64_t kSerialValues = 16384;
+  const int64_t k = args.w->k();
+  const int64_t num_blocks = round_up(args.m, kernel.row_block) / kernel.row_block;
+  const auto pack = [&](int64_t block, int) {
+    const int64_t row = block * kernel.row_block;
+    kernel.pack_rows(args.a + row * args.lda, args.lda, std::min(kernel.row_block, args.m - row), k, k_padded,
+                     scratch + row * k_padded * kernel.row_value_bytes);
+  };
+  if (args.m * k <= kSerialValues) {
+    for (int64_t block = 0; block < num_blocks; ++block) pack(block, 0);
+  } else {
+    pool.parallel_for(num_blocks, pack);
+  }
+}
+
+// How C is cut into tasks. Results don't depend on it.
+struct Grid {
+  int64_t rows = 0;  // of a task
+  int64_t columns = 0;
+  int64_t row_tasks = 0;
+  int64_t column_tasks = 0;
+};
+
+Grid make_grid(const GemmArgs& args, const GemmKernel& kernel, int num_threads) {
+  constexpr int64_t kStreamBytes = 256 << 10;  // per task when W is streamed: enough to hide the hand-out
+  const int64_t n = args.w->n();
+  Grid grid;
+  grid.row_tasks = std::max<int64_t>(1, (args.m + kernel.block_rows - 1) / kernel.block_rows);
+  grid.rows = round_up((args.m + grid.row_tasks - 1) / grid.row_tasks, kernel.row_block);
+  int64_t columns = kernel.block_columns;
+  if (args.m <= 2 * kernel.row_block) {
+    const auto panel_bytes =
+        static_cast<int64_t>(size_of(args.w->dtype())) * kernel.panel_columns * args.w->k_padded();
+    columns = std::max<int64_t>(1, kStreamBytes / panel_bytes) * kernel.panel_columns;
+  }
+  // At least a few tasks per thread, so that no thread waits long for the last one.
+  const int64_t even_share = round_up((n + 4 * num_threads - 1) / (4 * num_threads), kernel.panel_columns);
+  grid.columns = std::min(columns, even_share);
+  grid.column_tasks = (n + grid.columns - 1) / grid.columns;
+  return grid;
+}
+
+}  // namespace
+
+const GemmKernel& gemm_kernel(Isa isa, DType weight_dtype) {
+#if defined(__x86_64__)
+  switch (isa) {
+    case Isa::scalar:
+      break;
+    case Isa::avx2:
+      return of_dtype(kGemmAvx2, weight_dtype);
+    case Isa::avx512:
+      return of_dtype(kGemmAvx512, weight_dtype);
+    case Isa::avx512_bf16:
+      return weight_dtype == DType::bf16 ? kGemmAvx512Bf16 : of_dtype(kGemmAvx512, weight_dtype);
+    case Isa::amx:
+      return weight_dtype == DType::bf16 ? kGemmAmx : of_dtype(kGemmAvx512, weight_dtype);
+  }
+#endif
+  BIFOCAL_CHECK(isa == Isa::scalar);
+  return of_dtype(kGemmScalar, weight_dtype);
+}
+
+size_t gemm_scratch_bytes(int64_t m, int64_t k, DType weight_dtype) {
+  const GemmKernel& kernel = gemm_kernel(current_isa(), weight_dtype);
+  return static_cast<size_t>(m) * static_cast<size_t>(round_up(k, kernel.k_multiple)) *
+         static_cast<size_t>(kernel.row_value_bytes);
+}
+
+void gemm(const GemmArgs& args, void* scratch, ThreadPool& pool) {
+  BIFOCAL_CHECK(args.w != nullptr && args.w->kernel() != nullptr);
+  if (args.m <= 0) return;
+  const PackedMatrix& w = *args.w;
+  const GemmKernel& kernel = *w.kernel();
+  auto* const rows = static_cast<char*>(scratch);
+  pack_all_rows(args, kernel, w.k_padded(), rows, pool);
+
+  const Grid grid = make_grid(args, kernel, pool.num_threads());
+  const auto weight_bytes = static_cast<int64_t>(size_of(w.dtype()));
+  pool.parallel_for(grid.row_tasks * grid.column_tasks, [&](int64_t task, int) {
+    // Neighbouring tasks share columns: the second finds W in the shared cache.
+    const int64_t column = task / grid.row_tasks * grid.columns;
+    const int64_t row = task % grid.row_tasks * grid.rows;
+    GemmBlock block;
+    block.rows = rows + row * w.k_padded() * kernel.row_value_bytes;
+    block.panels = static_cast<const char*>(w.data()) + column * w.k_padded() * weight_bytes;
+    block.m = std::min(grid.rows, args.m - row);
+    block.n = std::min(grid.columns, w.n() - column);
+    block.k = w.k_padded();
+    block.bias = args.bias == nullptr ? nullptr : args.bias + column;
+    block.c = args.c + row * args.ldc + column;
+    block.ldc = args.ldc;
+    block.accumulate = args.accumulate;
+    if (block.m > 0) kernel.multiply(block);
+  });
+}
+
+void gemm_reference(const float* a, int64_t m, const TensorView& w, const float* bias, float* c) {
+  const int64_t n = w.shape[0];
+  const int64_t k = w.shape[1];
+  const auto weight = [&](int64_t row, int64_t i) {
+    const int64_t at = row * w.strides[0] + i * w.strides[1];
+    switch (w.dtype) {
+      case DType::f32:
+        return w.as<const float>()[at];
+      case DType::f16:
+        return to_float(w.as<const Float16>()[at]);
+      default:
+        return to_float(w.as<const BFloat16>()[at]);
+    }
+  };
+  for (int64_t row = 0; row < m; ++row) {
+    for (int64_t column = 0; column < n; ++column) {
+      double sum = 0.0;
+      for (int64_t i = 0; i < k; ++i) {
+        sum += static_cast<double>(a[row * k + i]) * static_cast<double>(weight(column, i));
+      }
+      if (bias != nullptr) sum += static_cast<double>(bias[column]);
+      c[row * n + column] = static_cast<float>(sum);
+    }
+  }
+}
+
+}  // namespace bifocal::kernels::cpu
