@@ -4,12 +4,25 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 
 namespace bifocal {
 namespace {
 
 // Long enough to bridge the gap between two layers' loops, short enough that an idle process uses no CPU.
 constexpr auto kSpin = std::chrono::microseconds(50);
+// The caller's wait for the last tasks: some microseconds of spinning, then it offers its core to whoever has
+// them.
+constexpr int kCallerSpins = 256;
+constexpr int64_t kMaxJobTasks = std::numeric_limits<int32_t>::max();
+constexpr uint64_t kLeftMask = 0xffffffffU;
+
+// Whose task this thread is running, if any's.
+struct Membership {
+  const ThreadPool* pool = nullptr;
+  int thread = 0;
+};
+thread_local Membership membership;
 
 void relax() {
 #if defined(__x86_64__)
@@ -34,57 +47,90 @@ ThreadPool::ThreadPool(int num_threads) {
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard lock(mutex_);
-    stop_.store(true);
-  }
-  wake_.notify_all();
+  stop_.store(true);
+  wake_ups_.fetch_add(1);
+  wake_ups_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
 }
 
 void ThreadPool::run(int64_t num_tasks, TaskFn fn, void* context) {
-  if (num_tasks <= 0) return;
-  if (workers_.empty() || num_tasks == 1) {
-    for (int64_t i = 0; i < num_tasks; ++i) fn(context, i, 0);
+  const bool nested = membership.pool == this;
+  if (nested || workers_.empty() || num_tasks <= 1) {
+    const int thread = nested ? membership.thread : 0;
+    for (int64_t task = 0; task < num_tasks; ++task) fn(context, task, thread);
     return;
   }
-  num_tasks_ = num_tasks;
-  fn_ = fn;
-  context_ = context;
-  next_task_.store(0, std::memory_order_relaxed);
-  running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_seq_cst);  // publishes the job
+  const std::lock_guard lock(caller_);
+  const Membership outer = membership;
+  membership = {this, 0};
+  for (int64_t first = 0; first < num_tasks; first += kMaxJobTasks) {
+    run_job({fn, context, first, std::min(kMaxJobTasks, num_tasks - first)});
+  }
+  membership = outer;
+}
+
+void ThreadPool::run_job(const Job& job) {
+  job_ = job;
+  unfinished_.store(job.num_tasks, std::memory_order_relaxed);
+  const uint64_t number = (tickets_.load(std::memory_order_relaxed) >> 32) + 1;
+  tickets_.store((number << 32) | static_cast<uint64_t>(job.num_tasks), std::memory_order_seq_cst);
+  // A worker counts itself a sleeper before its last look at the tickets: either it sees them or it is seen
+  // here.
   if (sleepers_.load(std::memory_order_seq_cst) > 0) {
-    std::lock_guard lock(mutex_);  // a worker between its last look and its sleep holds the mutex
-    wake_.notify_all();
+    wake_ups_.fetch_add(1);
+    wake_ups_.notify_all();
   }
   work(0);
-  while (running_.load(std::memory_order_acquire) != 0) relax();
+  for (int spins = 0; unfinished_.load(std::memory_order_acquire) != 0; ++spins) {
+    if (spins < kCallerSpins) {
+      relax();
+    } else {
+      std::this_thread::yield();
+    }
+  }
 }
 
 void ThreadPool::work(int thread) {
-  for (;;) {
-    const int64_t task = next_task_.fetch_add(1, std::memory_order_relaxed);
-    if (task >= num_tasks_) return;
-    fn_(context_, task, thread);
+  int64_t done = 0;
+  uint64_t tickets = tickets_.load(std::memory_order_acquire);
+  while ((tickets & kLeftMask) != 0) {
+    if (!tickets_.compare_exchange_weak(tickets, tickets - 1, std::memory_order_acq_rel,
+                                        std::memory_order_acquire)) {
+      continue;
+    }
+    // From here until the count below the job can't end, so job_ stands still.
+    const auto left = static_cast<int64_t>(tickets & kLeftMask);
+    job_.fn(job_.context, job_.first_task + job_.num_tasks - left, thread);
+    ++done;
+    tickets = tickets_.load(std::memory_order_acquire);
   }
+  if (done > 0) unfinished_.fetch_sub(done, std::memory_order_acq_rel);
+}
+
+bool ThreadPool::has_tickets() const {
+  return (tickets_.load(std::memory_order_seq_cst) & kLeftMask) != 0;
+}
+
+void ThreadPool::wait_for_tickets() {
+  const auto spin_until = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (has_tickets() || stop_.load(std::memory_order_relaxed)) return;
+      relax();
+    }
+  } while (std::chrono::steady_clock::now() < spin_until);
+  const uint32_t seen = wake_ups_.load(std::memory_order_seq_cst);
+  sleepers_.fetch_add(1, std::memory_order_seq_cst);
+  if (!has_tickets() && !stop_.load(std::memory_order_seq_cst))
+    wake_ups_.wait(seen, std::memory_order_seq_cst);
+  sleepers_.fetch_sub(1, std::memory_order_seq_cst);
 }
 
 void ThreadPool::worker_loop(int thread) {
-  uint64_t seen = 0;
-  for (;;) {
-    const auto spin_until = std::chrono::steady_clock::now() + kSpin;
-    while (generation_.load(std::memory_order_acquire) == seen && !stop_.load(std::memory_order_relaxed)) {
-      for (int i = 0; i < 64 && generation_.load(std::memory_order_relaxed) == seen; ++i) relax();
-      if (std::chrono::steady_clock::now() < spin_until) continue;
-      std::unique_lock lock(mutex_);
-      sleepers_.fetch_add(1, std::memory_order_seq_cst);
-      wake_.wait(lock, [&] { return stop_.load() || generation_.load(std::memory_order_seq_cst) != seen; });
-      sleepers_.fetch_sub(1, std::memory_order_relaxed);
-    }
-    if (stop_.load()) return;
-    seen = generation_.load(std::memory_order_acquire);
+  membership = {this, thread};
+  while (!stop_.load(std::memory_order_relaxed)) {
+    wait_for_tickets();
     work(thread);
-    running_.fetch_sub(1, std::memory_order_release);
   }
 }
 
