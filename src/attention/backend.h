@@ -2,9 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <span>
-#include <vector>
+#include <string_view>
 
 #include "attention/capabilities.h"
 #include "base/status.h"
@@ -27,19 +26,25 @@ struct AttentionBatch {
   int num_seqs() const { return static_cast<int>(q_len.size()); }
 };
 
-// Memory that plans are written to: allocated once, addresses never change, every record is rewritten each
-// step.
-struct PlanBuffers {
-  Tensor items;     // backend-defined records
-  Tensor partials;  // f32 partial outputs and log-sum-exps of split sequences
+// The most a step may hold; buffers are sized from it at start-up. Steps beyond it are a bug of the caller's.
+struct PlanLimits {
+  int max_tokens = 0;   // query rows of a phase
+  int max_seqs = 0;     // sequences of a phase
+  int max_kv_len = 0;   // keys of a sequence
+  int num_threads = 1;  // of the pool that run() is given
 };
 
-// The most a step may hold; buffers are sized from it at start-up.
-struct PlanLimits {
-  int max_tokens = 0;
-  int max_seqs = 0;
-  int max_kv_len = 0;
-  int num_threads = 1;
+// Memory that plans are written to: allocated once, addresses never change, every record is rewritten each
+// step. Sizes are upper bounds that follow from the limits; how they are derived is written where they are
+// made.
+struct PlanBuffers {
+  PlanLimits limits;
+  Tensor items;     // work records, backend-defined
+  Tensor parts;     // contiguous ranges of records, one per task
+  Tensor splits;    // units of work whose keys are shared out over several records
+  Tensor partials;  // f32 partial states of these
+  Tensor scratch;   // [num_threads, ...] working memory of run()
+  size_t num_bytes() const;
 };
 
 class Backend;
@@ -49,8 +54,9 @@ struct Plan {
   const AttentionDesc* desc = nullptr;  // the class this plan was made for
   AttentionBatch batch;
   PlanBuffers* buffers = nullptr;
-  int64_t num_items = 0;  // records in buffers->items
-  int64_t num_splits = 0;
+  int64_t num_items = 0;   // records in buffers->items
+  int64_t num_parts = 0;   // ranges in buffers->parts
+  int64_t num_splits = 0;  // records in buffers->splits
 };
 
 // What differs from layer to layer.
@@ -61,7 +67,7 @@ struct LayerInputs {
   float* out = nullptr;  // [T, H, Dv], token stride out_stride
   int64_t out_stride = 0;
   const float* sinks = nullptr;  // [H] or null
-  float* lse = nullptr;          // [T, H] natural log-sum-exp, or null
+  float* lse = nullptr;          // [T, H] natural log of the denominator, sinks included; or null
 };
 
 class Backend {
@@ -79,10 +85,18 @@ class Backend {
   // class than `desc`, or for another step than `step`.
   virtual Status run(const Plan& plan, const AttentionDesc& desc, uint64_t step, const LayerInputs& inputs,
                      ThreadPool& pool) const = 0;
+
+  std::string_view name() const { return capabilities().name; }
+
+ protected:
+  // What every run() checks first: plan, class, step, inputs and pool belong together.
+  Status check_plan(const Plan& plan, const AttentionDesc& desc, uint64_t step, const LayerInputs& inputs,
+                    const ThreadPool& pool) const;
 };
 
-// All CPU backends, in order of preference: reference, tiled, streaming, (unified).
+// All CPU backends: tiled, streaming, reference.
 std::span<const Backend* const> cpu_backends();
-const Backend* find_backend(std::string_view name_or_alias);  // null when unknown
+const Backend* find_backend(
+    std::string_view name_or_alias);  // null when unknown; aliases: attention/aliases.h
 
 }  // namespace bifocal::attention

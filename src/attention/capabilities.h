@@ -25,6 +25,7 @@ struct Capabilities {
   std::vector<Phase> phases;
   std::vector<HeadDims> head_dims;  // empty: any multiple of head_dim_multiple
   int head_dim_multiple = 8;
+  std::vector<DType> q_dtypes = {DType::f32};
   std::vector<DType> kv_dtypes;
   int min_page_size = 1;
   int max_page_size = 256;
@@ -37,8 +38,12 @@ struct Capabilities {
   bool deterministic = false;  // same bits whatever the batch, chunking and thread count
 };
 
-// Why the backend can't serve this class in this phase; nullopt when it can.
+std::string describe_head_dims(const Capabilities& capabilities);  // "any", "multiples of 8", "64, 192/128"
+
+// Why the backend can't serve this class in this phase, naming the property: "head dims 20/20: takes only
+// multiples of 8"; nullopt when it can.
 std::optional<std::string> ineligible_reason(const Capabilities& capabilities, const AttentionDesc& desc,
-                                             Phase phase, bool need_deterministic);
+                                             Phase phase, bool need_deterministic,
+                                             DeviceKind device = DeviceKind::cpu);
 
 }  // namespace bifocal::attention

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "base/status.h"
 #include "tensor/dtype.h"
 
 namespace bifocal::attention {
@@ -27,8 +28,13 @@ struct AttentionDesc {
   friend bool operator==(const AttentionDesc&, const AttentionDesc&) = default;
 };
 
+// Values that make no sense (no heads, H not a multiple of HK, negative window) are invalid_argument.
+Status validate(const AttentionDesc& desc);
+
 // The stable key in profiles, logs, metrics and test names: "gqa_h32_kv8_d128_bf16_p16",
 // "gqa_h64_kv8_d64_w128_sinks_f32_p16".
+// Classes that differ have different keys: Dk and Dv as "d192v128", a scale other than 1/sqrt(Dk) as
+// "scale0.5".
 std::string to_string(const AttentionDesc& desc);
 
 }  // namespace bifocal::attention

@@ -1,0 +1,23 @@
+// Names that other servers give their attention backends, and what serves them here.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace bifocal::attention {
+
+struct Alias {
+  std::string_view name;     // as in SGLang's --attention-backend
+  std::string_view backend;  // ours
+};
+
+std::span<const Alias> backend_aliases();
+
+// The name of our backend: itself, or what the alias stands for; empty when neither is known.
+std::string_view resolve_backend_name(std::string_view name_or_alias);
+
+// "tiled (serves fa3, fa4, ...)", one for each of our backends: for logs, help and errors.
+std::string describe_backend_names();
+
+}  // namespace bifocal::attention
