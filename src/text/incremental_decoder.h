@@ -13,7 +13,9 @@ class IncrementalDecoder {
   IncrementalDecoder(const Tokenizer& tokenizer, bool skip_special_tokens)
       : tokenizer_(&tokenizer), skip_special_tokens_(skip_special_tokens) {}
 
-  // The text that became final with this token; holds back at most 3 bytes of an unfinished character.
+  // The text that became final with this token; holds back at most 3 bytes of an unfinished character. The
+  // pieces together are what Tokenizer::decode gives, except that broken runs of byte-fallback tokens become
+  // one U+FFFD per ill-formed part, not per byte: which of the two a run needs is only known at its end.
   std::string push(TokenId id);
   // What was held back: U+FFFD for an unfinished character, else "".
   std::string finish();
@@ -21,6 +23,7 @@ class IncrementalDecoder {
  private:
   const Tokenizer* tokenizer_;
   bool skip_special_tokens_;
+  bool at_start_ = true;  // nothing was decoded yet
   std::string held_;
 };
 

@@ -15,6 +15,9 @@ struct ReasoningDelta {
   std::string content;
 };
 
+// The tags are dropped, and with them the newlines at both ends of the reasoning and at the beginning of the
+// content. A block is recognised at the start of the text only (after white space); later tags are content. A
+// tool call ends reasoning that was not closed, where the format has such calls.
 class ReasoningParser {
  public:
   virtual ~ReasoningParser() = default;

@@ -27,8 +27,9 @@ struct EncodeOptions {
   // Added tokens marked `special` are recognised in the text. When false, user text such as "<|im_start|>"
   // becomes ordinary tokens.
   bool parse_special = true;
-  // With parse_special: special tokens are not recognised where they touch one of these ranges (sorted,
-  // disjoint): the parts of a rendered chat that came from the user.
+  // With parse_special: special tokens are not recognised where they overlap one of these ranges (sorted,
+  // disjoint): the parts of a rendered chat that came from the user. Special tokens are then looked for in the
+  // text as given, also those that a tokenizer.json wants matched in normalised text.
   std::span<const ByteRange> plain_ranges = {};
 };
 
@@ -54,6 +55,8 @@ class Tokenizer {
   virtual std::optional<TokenId> token_id(
       std::string_view token) const = 0;  // exact vocabulary or added token
   virtual int vocab_size() const = 0;     // one more than the largest id
+  // Decoded text loses one space at its beginning (vocabularies that mark words with a leading U+2581).
+  virtual bool strips_leading_space() const { return false; }
 };
 
 }  // namespace bifocal::text
