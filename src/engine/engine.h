@@ -28,7 +28,7 @@ struct EngineOptions {
   bool enable_prefix_cache = true;  // --disable-radix-cache
   bool deterministic = false;
   attention::RouterOptions attention;
-  int num_threads = 0;  // 0: all cores
+  int num_threads = 0;               // 0: all cores
   std::shared_ptr<ThreadPool> pool;  // shared with the model; null: one of num_threads
 };
 

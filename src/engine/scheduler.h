@@ -1,0 +1,130 @@
+// Decides what the next step computes. Pure bookkeeping: no kernels, no clock, no threads; the same calls
+// give the same steps.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "base/status.h"
+#include "engine/fair_queue.h"
+#include "engine/new_token_ratio.h"
+#include "engine/sequence.h"
+#include "engine/step.h"
+#include "kv/page_pool.h"
+#include "kv/prefix_tree.h"
+
+namespace bifocal::engine {
+
+struct SchedulerOptions {
+  int max_running = 256;      // sequences in a step; a request with n choices takes n
+  int prefill_tokens = 2048;  // prompt tokens per step
+  bool split_prompts = true;  // false: a prompt is computed in one step, and must not exceed prefill_tokens
+  int max_prompt_logit_rows = 64;  // per step, for prompt logprobs
+  double conservativeness = 1.0;   // of admission: scales how much running sequences are expected to generate
+};
+
+// A request as the scheduler needs it.
+struct ScheduledRequest {
+  RequestKey key = 0;
+  uint64_t cache_namespace = 0;
+  std::vector<int32_t> prompt;  // not empty
+  int64_t max_new_tokens = 0;   // how much memory to expect it to take; ending it is the caller's decision
+  int num_choices = 1;
+  int64_t logits_from = kNoLogits;  // first prompt position whose logits are wanted
+};
+
+struct SchedulerCounters {
+  uint64_t prompt_tokens = 0;  // of admitted requests
+  uint64_t cached_prompt_tokens = 0;
+  uint64_t computed_tokens = 0;    // rows
+  uint64_t recomputed_tokens = 0;  // of these, rows that retraction made necessary
+  uint64_t retractions = 0;
+};
+
+// Rules:
+// - Waiting requests are admitted in the FairQueue's order, nobody overtakes; the first that doesn't fit
+// stops it.
+// - Admission takes all pages of the prompt at once and leaves room for what the running ones are expected to
+// write.
+// - Each step holds one row of every running sequence past its prompt, and prompts for up to prefill_tokens.
+// - When pages run out, running sequences are retracted: first of the class that was served most, its
+// youngest
+//   first, but never the oldest of all, which therefore always finishes. A retracted sequence keeps its
+//   tokens, goes back to its place in the queue and is computed again; what the prefix tree still has is not.
+// - Pages enter the prefix tree at the end of each prefill chunk (whole pages) and when a sequence ends or is
+//   retracted. Only pages of sequences whose last logits were valid do.
+class Scheduler {
+ public:
+  // pool and tree must outlive the scheduler; tree is null when prefixes are not shared.
+  Scheduler(const SchedulerOptions& options, kv::PagePool& pool, kv::PrefixTree* tree);
+  ~Scheduler();
+
+  // invalid_argument when such a request could never run. Reads only what never changes: any thread may call
+  // it.
+  Status validate(int64_t prompt_len, int num_choices) const;
+  // The request must be valid. Keys must grow.
+  void submit(ScheduledRequest request);
+  // Takes the request out of the queue and out of the running set. Not between schedule() and complete().
+  void cancel(RequestKey request);
+
+  // Builds the next step; empty when nothing is live. Must be completed before the next call unless empty.
+  const Step& schedule();
+  void complete(const StepResult& result);
+
+  bool idle() const { return running_.empty() && queue_.empty(); }
+  int num_running() const { return running_slots_; }
+  int num_waiting() const { return queue_.num_slots(); }  // choices
+  int64_t num_running_tokens() const;                     // tokens that the running sequences hold pages for
+  const SchedulerCounters& counters() const { return counters_; }
+  double new_token_ratio() const { return ratio_.value(); }
+
+  // For tests: stops the process when pages and sequences disagree. Linear in everything.
+  void check_invariants() const;
+
+ private:
+  using Running = std::map<SequenceKey, std::unique_ptr<Sequence>>;  // by arrival
+
+  // Admission.
+  void admit(int& budget, int& logit_budget);
+  bool try_admit(Sequence& sequence, int budget, int logit_budget);
+  bool fits(const Sequence& sequence) const;
+  void share_prefix(Sequence& sequence);
+  void drop_pages(Sequence& sequence);
+  void drop_copy(Sequence& sequence);
+  int64_t expected_growth_pages(const Sequence& sequence) const;
+
+  // Memory.
+  bool ensure_pages(Sequence& sequence, int64_t num_tokens);
+  void make_room_for_decode();
+  Sequence& pick_victim() const;
+  void retract(Sequence& sequence);
+  void retract_for_headroom();
+
+  // Leaving the running set. `remembered` tokens stay in the prefix tree.
+  std::unique_ptr<Sequence> stop_running(Sequence& sequence, int64_t remembered);
+  void end(Sequence& sequence, int64_t remembered);
+  void remember(Sequence& sequence, int64_t num_tokens);
+
+  // The step.
+  int64_t chunk_len(const Sequence& sequence, int budget, int logit_budget) const;
+  void add_chunk(Sequence& sequence, int& budget, int& logit_budget);
+  void add_rows(Sequence& sequence, int64_t q_len, attention::Phase phase);
+  void advance(Sequence& sequence, const StepSequence& rows);
+  void branch(Sequence& trunk, int choice, int32_t token);
+  void take_token(Sequence& sequence, const SampleResult& sample);
+
+  SchedulerOptions options_;
+  kv::PagePool& pool_;
+  kv::PrefixTree* tree_;
+  FairQueue queue_;
+  Running running_;
+  int running_slots_ = 0;
+  NewTokenRatio ratio_;
+  Step step_;
+  bool in_flight_ = false;
+  SchedulerCounters counters_;
+};
+
+}  // namespace bifocal::engine

@@ -1,0 +1,44 @@
+// One choice of a request as the scheduler sees it: tokens, and how many of them have their keys and values
+// in pages.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "engine/step.h"
+#include "kv/page_table.h"
+
+namespace bifocal::engine {
+
+constexpr int64_t kNoLogits = std::numeric_limits<int64_t>::max();
+
+struct Sequence {
+  explicit Sequence(kv::PagePool& pool) : pages(pool) {}
+
+  SequenceKey key;
+  uint64_t cache_namespace = 0;
+  int64_t prompt_len = 0;
+  int64_t max_new_tokens = 0;
+  std::vector<int32_t> tokens;  // prompt, then what was generated
+  int64_t num_computed = 0;     // tokens whose keys and values are in pages (after copy, if one is pending)
+  kv::PageTable pages;
+  // The start of page num_computed / S is still to be copied from here; holds one reference to it.
+  kv::PageId copy_source = kv::kNoPage;
+  // First position whose logits are wanted for prompt logprobs, beside the last of each chunk.
+  int64_t logits_from = kNoLogits;
+  int num_forks = 0;          // further choices that will branch off at the end of the prompt
+  int64_t cached_tokens = 0;  // at first admission
+  int64_t high_water = 0;     // most tokens that were computed before a retraction
+  bool admitted_before = false;
+
+  int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
+  int64_t num_generated() const { return num_tokens() - prompt_len; }
+  int64_t num_pending() const {
+    return num_tokens() - num_computed;
+  }  // rows until the next token can be chosen
+  bool decodes() const { return num_pending() == 1 && num_computed >= prompt_len; }
+  int num_slots() const { return 1 + num_forks; }
+};
+
+}  // namespace bifocal::engine

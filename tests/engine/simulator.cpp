@@ -1,0 +1,437 @@
+#include "engine/simulator.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstring>
+#include <map>
+#include <set>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "engine/scheduler.h"
+
+namespace bifocal::engine {
+namespace {
+
+char abort_message[128] = "";  // a signal handler can't take arguments
+
+void on_abort(int) {
+  const ssize_t ignored = write(STDERR_FILENO, abort_message, std::strlen(abort_message));
+  (void)ignored;
+}
+
+struct Failure : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+void expect(bool condition, const std::string& what) {
+  if (!condition) throw Failure(what);
+}
+
+struct Config {
+  int page_size, num_pages, num_classes, alphabet;
+  bool share_prefixes;
+  int abort_percent, fault_per_mille, num_requests;
+  int max_new_tokens;
+  SchedulerOptions scheduler;
+};
+
+Config draw_config(SplitMix64& random) {
+  const auto pick = [&](std::initializer_list<int> values) {
+    return *(values.begin() + static_cast<ptrdiff_t>(random.below(values.size())));
+  };
+  Config c;
+  c.page_size = pick({1, 2, 3, 4, 8, 16});
+  c.num_pages = pick({2, 4, 8, 20, 20, 60, 150});
+  c.num_classes = pick({1, 1, 2, 3});
+  c.alphabet = pick({1, 2, 3, 50});
+  c.share_prefixes = random.below(4) != 0;
+  c.abort_percent = pick({0, 0, 10, 40});
+  c.fault_per_mille = pick({0, 0, 5, 50});
+  c.num_requests = 5 + static_cast<int>(random.below(30));
+  c.max_new_tokens = pick({1, 4, 20, 60, 150});
+  c.scheduler.max_running = pick({1, 2, 4, 8, 16});
+  c.scheduler.prefill_tokens = pick({1, 2, 7, 16, 64, 512});
+  c.scheduler.split_prompts = random.below(4) != 0;
+  c.scheduler.max_prompt_logit_rows = pick({1, 3, 64});
+  c.scheduler.conservativeness = 0.5 * pick({0, 1, 2});
+  return c;
+}
+
+// What a request asks for and what it has received so far: the oracle.
+struct Client {
+  uint64_t cache_namespace = 0;
+  uint64_t seed = 0;
+  std::vector<int32_t> prompt;
+  int64_t max_new_tokens = 0;
+  int num_choices = 1;
+  int64_t logits_from = kNoLogits;
+  int64_t next_logit = kNoLogits;  // first prompt position whose logits have not been seen
+  int64_t abort_at_ns = -1;
+  std::map<int, std::vector<int32_t>> live;  // choice -> prompt and output
+  bool admitted = false;
+  bool submitted = false;
+};
+
+uint64_t root_hash(uint64_t cache_namespace) {
+  return mix64(cache_namespace + 1);
+}
+uint64_t extend(uint64_t chain, int32_t token) {
+  return hash_combine(chain, static_cast<uint64_t>(token));
+}
+
+class Simulation {
+ public:
+  explicit Simulation(uint64_t seed)
+      : random_(seed),
+        config_(draw_config(random_)),
+        pool_(config_.num_pages, config_.page_size),
+        tree_(pool_),
+        scheduler_(config_.scheduler, pool_, config_.share_prefixes ? &tree_ : nullptr),
+        kv_(static_cast<size_t>(config_.num_pages * config_.page_size), 0) {}
+
+  SimulationResult run() {
+    try {
+      play();
+    } catch (const Failure& failure) {
+      result_.failure = failure.what();
+    }
+    return result_;
+  }
+
+ private:
+  void play() {
+    draw_clients();
+    int64_t work = 0;  // an upper bound of the rows that anybody may need without retraction
+    for (const Client& c : clients_) {
+      work += c.num_choices * (static_cast<int64_t>(c.prompt.size()) + c.max_new_tokens);
+    }
+    const int64_t max_steps = 1000 + 20 * work;
+    size_t arrived = 0;
+    while (arrived < clients_.size() || num_live_ > 0) {
+      expect(static_cast<int64_t>(result_.steps) < max_steps, "livelock: too many steps");
+      while (arrived < clients_.size() && arrivals_ns_[arrived] <= clock_.now_ns()) submit(arrived++);
+      abort_due();
+      const Step& step = scheduler_.schedule();
+      scheduler_.check_invariants();
+      for (const SequenceKey& key : step.outgrown) outgrow(key);
+      if (step.empty()) {
+        expect(scheduler_.idle() || !step.outgrown.empty(), "an empty step while requests wait");
+        if (scheduler_.idle() && arrived < clients_.size()) {
+          clock_.advance_ns(std::max<int64_t>(1, arrivals_ns_[arrived] - clock_.now_ns()));
+        }
+        continue;
+      }
+      ++result_.steps;
+      check_step(step);
+      execute(step);
+      scheduler_.check_invariants();
+      clock_.advance_ns(1'000'000 + 10'000 * step.num_rows);
+    }
+    expect(scheduler_.idle(), "all clients are done and the scheduler is not idle");
+    expect(pool_.owned_pages() == 0, "pages are held at idle");
+    expect(config_.share_prefixes || pool_.free_pages() == pool_.num_pages(),
+           "pages are cached without a tree");
+    tree_.clear();
+    expect(pool_.free_pages() == pool_.num_pages(), "pages leaked");
+    result_.requests = clients_.size();
+    result_.computed_tokens = scheduler_.counters().computed_tokens;
+    result_.recomputed_tokens = scheduler_.counters().recomputed_tokens;
+    result_.cached_tokens = scheduler_.counters().cached_prompt_tokens;
+    result_.retractions = scheduler_.counters().retractions;
+  }
+
+  // --- load ---
+
+  void draw_clients() {
+    const int64_t pool_tokens = int64_t{config_.num_pages} * config_.page_size;
+    // Prompts that fill the pool alone, or such that many fit and outgrow it together.
+    const int64_t longest = std::max<int64_t>(1, pool_tokens >> (2 * random_.below(4)));
+    int64_t now = 0;
+    std::vector<std::vector<int32_t>> shared(3);  // prefixes that many prompts start with
+    for (auto& prefix : shared) prefix = draw_tokens(static_cast<int64_t>(random_.below(40)));
+    for (int i = 0; i < config_.num_requests; ++i) {
+      Client c;
+      c.cache_namespace = random_.below(static_cast<uint64_t>(config_.num_classes));
+      c.seed = random_.next();
+      const int64_t page = config_.page_size;
+      const int64_t lengths[] = {1,
+                                 page - 1,
+                                 page,
+                                 page + 1,
+                                 2 * page,
+                                 1 + static_cast<int64_t>(random_.below(30)),
+                                 1 + static_cast<int64_t>(random_.below(static_cast<uint64_t>(longest)))};
+      const int64_t length = std::clamp<int64_t>(lengths[random_.below(std::size(lengths))], 1, longest);
+      c.prompt = draw_tokens(length);
+      const auto& prefix = shared[random_.below(shared.size())];
+      const size_t common = random_.below(std::min(prefix.size(), c.prompt.size()) + 1);
+      std::copy_n(prefix.begin(), common, c.prompt.begin());
+      if (i > 0 && random_.below(4) == 0) c.prompt = clients_.back().prompt;  // the very same again
+      c.max_new_tokens =
+          static_cast<int64_t>(random_.below(static_cast<uint64_t>(config_.max_new_tokens) + 1));
+      if (random_.below(5) == 0) c.num_choices = 1 + static_cast<int>(random_.below(4));
+      c.num_choices = std::min(c.num_choices, config_.scheduler.max_running);
+      if (random_.below(5) == 0) c.logits_from = static_cast<int64_t>(random_.below(c.prompt.size()));
+      if (random_.below(4) != 0) now += static_cast<int64_t>(random_.below(30'000'000));  // else a burst
+      arrivals_ns_.push_back(now);
+      if (random_.below(100) < static_cast<uint64_t>(config_.abort_percent)) {
+        c.abort_at_ns = now + static_cast<int64_t>(random_.below(60'000'000));
+      }
+      clients_.push_back(std::move(c));
+    }
+  }
+
+  std::vector<int32_t> draw_tokens(int64_t count) {
+    std::vector<int32_t> tokens(static_cast<size_t>(count));
+    for (auto& token : tokens)
+      token = static_cast<int32_t>(random_.below(static_cast<uint64_t>(config_.alphabet)));
+    return tokens;
+  }
+
+  void submit(size_t index) {
+    Client& c = clients_[index];
+    const Status valid = scheduler_.validate(static_cast<int64_t>(c.prompt.size()), c.num_choices);
+    expect(valid.ok(), "a request that fits was refused: " + valid.message());
+    const int64_t too_long = int64_t{config_.num_pages} * config_.page_size + 1;
+    expect(!scheduler_.validate(too_long, 1).ok(), "a request that can never fit was accepted");
+    for (int choice = 0; choice < c.num_choices; ++choice) c.live[choice] = c.prompt;
+    c.submitted = true;
+    // The last row's logits come anyway.
+    c.next_logit = c.logits_from < static_cast<int64_t>(c.prompt.size()) - 1 ? c.logits_from : kNoLogits;
+    num_live_ += c.num_choices;
+    scheduler_.submit({index, c.cache_namespace, c.prompt, c.max_new_tokens, c.num_choices, c.logits_from});
+  }
+
+  void abort_due() {
+    for (size_t i = 0; i < clients_.size(); ++i) {
+      Client& c = clients_[i];
+      if (!c.submitted || c.live.empty() || c.abort_at_ns < 0 || c.abort_at_ns > clock_.now_ns()) continue;
+      scheduler_.cancel(i);
+      num_live_ -= static_cast<int>(c.live.size());
+      c.live.clear();
+      ++result_.aborts;
+    }
+  }
+
+  // --- one step ---
+
+  void check_step(const Step& step) {
+    std::set<kv::PageId> sources;
+    std::set<kv::PageId> targets;
+    for (const PageCopy& copy : step.copies) {
+      sources.insert(copy.source);
+      expect(targets.insert(copy.target).second, "a page is copied to twice");
+      expect(copy.num_tokens > 0 && copy.num_tokens < config_.page_size,
+             "a copy of no tokens, or of a whole page");
+      expect(pool_.writable(copy.target), "a shared page is copied to");
+    }
+    std::set<std::pair<kv::PageId, int64_t>> written;
+    std::set<uint64_t> class_seen;
+    int prefill_rows = 0, decode_rows = 0, rows = 0, logits = 0;
+    for (const StepSequence& s : step.sequences) {
+      expect(s.q_begin == rows && s.logit_begin == logits, "rows are not laid out one after another");
+      expect(s.q_len >= 1 && s.q_len == static_cast<int32_t>(s.tokens.size()), "rows without tokens");
+      expect(s.num_logits >= 1 && s.num_logits <= s.q_len, "logits of rows that are not there");
+      const bool prefill = s.phase == attention::Phase::prefill;
+      expect(!prefill || decode_rows == 0, "prefill after decode");
+      (prefill ? prefill_rows : decode_rows) += s.q_len;
+      rows += s.q_len;
+      logits += s.num_logits;
+      for (int64_t p = s.kv_len - s.q_len; p < s.kv_len; ++p) {
+        const kv::PageId page = page_of(s, p);
+        expect(pool_.writable(page), "a shared page is written");
+        expect(written.emplace(page, p % config_.page_size).second, "two rows write one slot");
+      }
+    }
+    expect(rows == step.num_rows && logits == step.num_logits, "wrong totals");
+    expect(prefill_rows <= config_.scheduler.prefill_tokens, "more prompt tokens than a step may hold");
+    expect(static_cast<int>(step.sequences.size()) <= config_.scheduler.max_running, "too many sequences");
+    expect(logits <= config_.scheduler.max_running + config_.scheduler.max_prompt_logit_rows,
+           "too many logits");
+    for (const kv::PageId page : sources) expect(!targets.contains(page), "a source is a target");
+    result_.copies += step.copies.size();
+    if (prefill_rows > 0 && decode_rows > 0) ++result_.mixed_steps;
+  }
+
+  void execute(const Step& step) {
+    for (const PageCopy& copy : step.copies) {
+      for (int t = 0; t < copy.num_tokens; ++t) slot(copy.target, t) = slot(copy.source, t);
+    }
+    StepResult result;
+    std::vector<kv::PageId> fresh;  // pages of faulted sequences that the tree doesn't know
+    for (const StepSequence& s : step.sequences) {
+      Client& c = clients_.at(s.key.request);
+      check_order(s.key.request, c);
+      write_and_check(s, c);
+      see_logits(s, c);
+      const bool fault = random_.below(1000) < static_cast<uint64_t>(config_.fault_per_mille);
+      result.faulted.push_back(fault ? 1 : 0);
+      if (!fault) continue;
+      ++result_.faults;
+      for (const kv::PageId page : s.pages) {
+        if (!pool_.in_tree(page)) fresh.push_back(page);
+      }
+    }
+    for (const StepSample& sample : step.samples) {
+      const StepSequence& s = step.sequences[static_cast<size_t>(sample.sequence)];
+      expect(sample.logit_row == s.logit_begin + s.num_logits - 1, "a sample from another row than the last");
+      expect(sample.position == s.kv_len, "a sample for another position than the next");
+      result.samples.push_back(result.faulted[static_cast<size_t>(sample.sequence)] != 0 ? SampleResult{}
+                                                                                         : choose(s, sample));
+    }
+    for (size_t i = 0; i < step.sequences.size(); ++i) {
+      if (result.faulted[i] != 0) end_faulted(step, static_cast<int32_t>(i));
+    }
+    scheduler_.complete(result);
+    for (const kv::PageId page : fresh)
+      expect(!pool_.in_tree(page), "a page of a faulted sequence is reused");
+  }
+
+  void check_order(RequestKey key, Client& c) {
+    expect(!c.live.empty(), "rows for a request that is over");
+    if (std::exchange(c.admitted, true)) return;
+    for (size_t older = 0; older < key; ++older) {
+      const Client& other = clients_[older];
+      expect(other.cache_namespace != c.cache_namespace || other.admitted || other.live.empty(),
+             "a younger request of the same class overtook");
+    }
+  }
+
+  // Each slot holds the hash of everything up to it, made from the slot before: a wrong page shows at once.
+  void write_and_check(const StepSequence& s, const Client& c) {
+    const std::vector<int32_t>& tokens = c.live.contains(s.key.choice) ? c.live.at(s.key.choice) : c.prompt;
+    expect(s.kv_len <= static_cast<int32_t>(tokens.size()), "more rows than tokens");
+    const int64_t first = s.kv_len - s.q_len;
+    uint64_t chain = root_hash(c.cache_namespace);
+    for (int64_t p = 0; p < s.kv_len; ++p) {
+      chain = extend(chain, tokens[static_cast<size_t>(p)]);
+      uint64_t& content = slot(page_of(s, p), p % config_.page_size);
+      if (p >= first) {
+        expect(s.tokens[static_cast<size_t>(p - first)] == tokens[static_cast<size_t>(p)],
+               "wrong token in a row");
+        content = chain;
+      }
+      expect(content == chain, fmt::format("request {} choice {}: position {} holds something else",
+                                           s.key.request, s.key.choice, p));
+    }
+  }
+
+  void see_logits(const StepSequence& s, Client& c) {
+    if (c.next_logit == kNoLogits) return;
+    const int64_t first = s.kv_len - s.num_logits;
+    if (s.kv_len <= c.next_logit) return;
+    expect(first <= c.next_logit, "logits of the prompt were skipped");
+    c.next_logit = s.kv_len >= static_cast<int64_t>(c.prompt.size()) - 1 ? kNoLogits : s.kv_len;
+  }
+
+  SampleResult choose(const StepSequence& s, const StepSample& sample) {
+    Client& c = clients_.at(sample.key.request);
+    expect(c.next_logit == kNoLogits, "the prompt ended before all its logits were seen");
+    const auto it = c.live.find(sample.key.choice);
+    expect(it != c.live.end(), "a token for a choice that is over");
+    std::vector<int32_t>& tokens = it->second;
+    expect(static_cast<int64_t>(tokens.size()) == sample.position, "a token out of order");
+    const auto prompt_len = static_cast<int64_t>(c.prompt.size());
+    SampleResult out;
+    if (c.max_new_tokens > 0) {
+      const uint64_t chain = slot(page_of(s, s.kv_len - 1), (s.kv_len - 1) % config_.page_size);
+      const uint64_t h = hash_combine(hash_combine(c.seed, static_cast<uint64_t>(sample.key.choice)), chain);
+      out.token = static_cast<int32_t>(h % static_cast<uint64_t>(config_.alphabet));
+      tokens.push_back(out.token);
+      ++result_.tokens;
+      out.finished = (h >> 32) % 50 == 0;  // the end token
+    }
+    const auto generated = static_cast<int64_t>(tokens.size()) - prompt_len;
+    out.finished = out.finished || generated == c.max_new_tokens;
+    if (out.finished) {
+      c.live.erase(it);
+      --num_live_;
+    }
+    return out;
+  }
+
+  void end_faulted(const Step& step, int32_t index) {
+    Client& c = clients_.at(step.sequences[static_cast<size_t>(index)].key.request);
+    const SequenceKey key = step.sequences[static_cast<size_t>(index)].key;
+    // Before its prompt is through, a request is one sequence: all choices end.
+    const bool trunk =
+        std::none_of(c.live.begin(), c.live.end(),
+                     [&](const auto& item) { return item.second.size() > c.prompt.size(); }) &&
+        step.sequences[static_cast<size_t>(index)].kv_len <= static_cast<int32_t>(c.prompt.size());
+    if (trunk) {
+      num_live_ -= static_cast<int>(c.live.size());
+      c.live.clear();
+    } else {
+      num_live_ -= static_cast<int>(c.live.erase(key.choice));
+    }
+  }
+
+  void outgrow(SequenceKey key) {
+    Client& c = clients_.at(key.request);
+    expect(c.live.contains(key.choice), "a choice that is over has outgrown the pool");
+    const int64_t capacity = int64_t{config_.num_pages} * config_.page_size;
+    expect(static_cast<int64_t>(c.live.at(key.choice).size()) > capacity, "ended as too long while it fits");
+    c.live.erase(key.choice);
+    --num_live_;
+    ++result_.outgrown;
+  }
+
+  kv::PageId page_of(const StepSequence& s, int64_t position) const {
+    return s.pages[static_cast<size_t>(position / config_.page_size)];
+  }
+  uint64_t& slot(kv::PageId page, int64_t token) {
+    return kv_[static_cast<size_t>(int64_t{page} * config_.page_size + token)];
+  }
+
+  SplitMix64 random_;
+  Config config_;
+  kv::PagePool pool_;
+  kv::PrefixTree tree_;
+  Scheduler scheduler_;
+  std::vector<uint64_t> kv_;
+  VirtualClock clock_;
+  std::vector<Client> clients_;
+  std::vector<int64_t> arrivals_ns_;
+  int num_live_ = 0;  // choices
+  SimulationResult result_;
+};
+
+}  // namespace
+
+SimulationResult& SimulationResult::operator+=(const SimulationResult& other) {
+  steps += other.steps;
+  requests += other.requests;
+  tokens += other.tokens;
+  computed_tokens += other.computed_tokens;
+  recomputed_tokens += other.recomputed_tokens;
+  cached_tokens += other.cached_tokens;
+  retractions += other.retractions;
+  copies += other.copies;
+  faults += other.faults;
+  aborts += other.aborts;
+  outgrown += other.outgrown;
+  mixed_steps += other.mixed_steps;
+  return *this;
+}
+
+std::string repro(uint64_t seed) {
+  return fmt::format("reproduce with: engine_simulator {} 1", seed);
+}
+
+SimulationResult simulate(uint64_t seed) {
+  const std::string message = repro(seed) + "\n";
+  std::memcpy(abort_message, message.c_str(), std::min(message.size() + 1, sizeof(abort_message) - 1));
+  const auto previous = std::signal(SIGABRT, on_abort);
+  SimulationResult result = Simulation(seed).run();
+  std::signal(SIGABRT, previous);
+  return result;
+}
+
+}  // namespace bifocal::engine
