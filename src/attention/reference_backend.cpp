@@ -2,6 +2,7 @@
 
 #include "attention/span_plan.h"
 #include "base/check.h"
+#include "kernels/cpu/attention/attention.h"
 #include "kernels/cpu/attention/reference.h"
 
 namespace bifocal::attention {

@@ -16,8 +16,8 @@ using kernels::cpu::AttentionKernels;
 using kernels::cpu::AttentionState;
 using kernels::cpu::SpanKernel;
 
-int64_t round_to_line(size_t floats) {
-  return static_cast<int64_t>((floats + 15) / 16 * 16);
+int64_t round_to_line(int64_t floats) {
+  return (floats + 15) / 16 * 16;
 }
 
 // Scratch of one thread, in floats: packed queries, the running state, a span's state, row bounds, the
@@ -27,7 +27,7 @@ struct ScratchLayout {
       : state(round_to_line(kernel.query_floats(desc.head_dim_k))),
         part(state + round_to_line(kernels::cpu::attention_state_floats(kernel.max_rows, desc.head_dim_v))),
         bounds(part + (part - state)),
-        kernel_scratch(bounds + round_to_line(2 * static_cast<size_t>(kernel.max_rows))),
+        kernel_scratch(bounds + round_to_line(2 * kernel.max_rows)),
         total(kernel_scratch + round_to_line(kernel.scratch_floats(desc.head_dim_k, desc.head_dim_v))) {}
   int64_t state;
   int64_t part;
@@ -125,7 +125,7 @@ struct Run {
       args.span_begin = span * kSpanKeys;
       args.span_end = args.span_begin + kSpanKeys;
       args.state = state;
-      kernel.span(args);
+      kernel.span[args.kv.element](args);
     };
     if (item.split >= 0) {
       const SplitUnit& split = plan.buffers->splits.view().as<const SplitUnit>()[item.split];

@@ -11,8 +11,8 @@
 #include <limits>
 #include <numeric>
 
-#include "attention/e4m3.h"
 #include "base/hash.h"
+#include "kernels/cpu/float_bits.h"
 #include "kernels/cpu/isa.h"
 
 namespace bifocal::attention {
@@ -46,7 +46,7 @@ void store_element(DType dtype, uint8_t* base, int64_t index, float value) {
       break;
     }
     case DType::f8_e4m3:
-      base[index] = float_to_e4m3(value);
+      base[index] = kernels::cpu::f8_e4m3_from_float(value);
       break;
     default:
       std::memcpy(base + index * 4, &value, 4);

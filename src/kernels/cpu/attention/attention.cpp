@@ -1,32 +1,40 @@
 #include "kernels/cpu/attention/attention.h"
 
-#include "kernels/cpu/attention/tables.h"
+#include "base/check.h"
 
 namespace bifocal::kernels::cpu {
+
+KvElement kv_element(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return kKvF32;
+    case DType::f16:
+      return kKvF16;
+    case DType::bf16:
+      return kKvBf16;
+    default:
+      BIFOCAL_CHECK(dtype == DType::f8_e4m3);
+      return kKvE4m3;
+  }
+}
 
 KvHeadView kv_head_view(const PagedKv& kv, int kv_head, const int32_t* pages) {
   const auto bytes = static_cast<int64_t>(size_of(kv.dtype));
   KvHeadView view;
   view.k = static_cast<const char*>(kv.k) + kv_head * kv.k_head_stride * bytes;
   view.v = static_cast<const char*>(kv.v) + kv_head * kv.v_head_stride * bytes;
-  view.dtype = kv.dtype;
+  view.element = kv_element(kv.dtype);
   view.page_size = kv.page_size;
-  view.k_page_stride = kv.k_page_stride;
-  view.k_token_stride = kv.k_token_stride;
-  view.v_page_stride = kv.v_page_stride;
-  view.v_token_stride = kv.v_token_stride;
+  view.k_page_stride = kv.k_page_stride * bytes;
+  view.k_token_stride = kv.k_token_stride * bytes;
+  view.v_page_stride = kv.v_page_stride * bytes;
+  view.v_token_stride = kv.v_token_stride * bytes;
   view.pages = pages;
   return view;
 }
 
-AttentionState make_attention_state(float* memory, int rows, int head_dim_v) {
-  const int64_t r = (rows + 15) / 16 * 16;
-  float* acc = memory;
-  float* max = acc + r * padded_head_dim(head_dim_v);
-  return {max, max + r, acc};
-}
-
 const AttentionKernels& attention_kernels(Isa isa) {
+#if defined(__x86_64__)
   switch (isa) {
     case Isa::scalar:
       return kAttentionScalar;
@@ -37,6 +45,9 @@ const AttentionKernels& attention_kernels(Isa isa) {
     case Isa::amx:
       return kAttentionAvx512;
   }
+#else
+  (void)isa;
+#endif
   return kAttentionScalar;
 }
 

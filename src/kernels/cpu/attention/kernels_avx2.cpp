@@ -1,28 +1,7 @@
-// The kernels compiled for AVX2. Everything shared with the rest of the program is included before the target
-// changes, so that no inline function of it is compiled for a processor that may not be there.
-#include <bit>
-#include <cstring>
-#include <limits>
-#include <utility>
-
-#include <immintrin.h>
-#include "kernels/cpu/attention/attention.h"
-#include "kernels/cpu/attention/element.h"
-#include "kernels/cpu/attention/key_block.h"
-#include "kernels/cpu/attention/tables.h"
-
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
-
-#include "kernels/cpu/attention/simd_avx2.h"
-#include "kernels/cpu/attention/streaming_inl.h"
-#include "kernels/cpu/attention/tiled_inl.h"
+#include "kernels/cpu/attention/kernels_simd.h"
 
 namespace bifocal::kernels::cpu {
 
-extern const AttentionKernels kAttentionAvx2{Tiled<Avx2Simd>::kKernel, Streaming<Avx2Simd>::kKernel,
-                                             fold<Avx2Simd>, finish<Avx2Simd>};
+constinit const AttentionKernels kAttentionAvx2 = kKernels;
 
 }  // namespace bifocal::kernels::cpu
-
-#pragma GCC pop_options

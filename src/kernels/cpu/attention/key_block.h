@@ -1,15 +1,10 @@
-// Which keys a tile, and a row of it, sees in a block; and where they lie.
+// Which keys a tile, and a row of it, sees in a block; and where they lie. Internal linkage, like simd.h.
 #pragma once
 
-#include "kernels/cpu/attention/attention.h"
-#include "kernels/cpu/attention/element.h"
+#include "kernels/cpu/attention/span.h"
 
 namespace bifocal::kernels::cpu {
-
-// Array bounds from the int constants that the loops use.
-constexpr size_t extent(int n) {
-  return static_cast<size_t>(n);
-}
+namespace {
 
 struct KeyRange {
   int begin = 0;
@@ -27,38 +22,40 @@ inline KeyRange tile_keys(const SpanArgs& args) {
 inline KeyRange visible_in_block(const SpanArgs& args, int row, int block) {
   const int begin = args.key_begin[row] - block;
   const int end = args.key_end[row] - block;
-  return {begin < 0 ? 0 : begin, end > kAttentionKeyBlock ? kAttentionKeyBlock : end};
+  return {begin < 0 ? 0 : begin, end > kKeyBlock ? kKeyBlock : end};
 }
 
-// Byte addresses of the keys of a block; [begin, end) are keys that the tile sees. Entries outside repeat the
-// nearest of these, so that whole registers can be filled without touching memory that holds no key.
+// Addresses of the keys and values of a block; [begin, end) are those that the tile sees. Entries outside
+// repeat the nearest of these, so that whole registers can be filled without touching memory that holds no
+// key.
+template <class Storage>
 struct KeyBlock {
   int begin = 0;
   int end = 0;
-  const char* k[kAttentionKeyBlock];
-  const char* v[kAttentionKeyBlock];
+  const Storage* k[kKeyBlock];
+  const Storage* v[kKeyBlock];
 };
 
-inline void locate_block(const KvHeadView& kv, int block, KeyRange range, KeyBlock* keys) {
-  const int64_t bytes = kv.dtype == DType::f32 ? 4 : kv.dtype == DType::f8_e4m3 ? 1 : 2;
+// range.begin < block + kKeyBlock and range.end > block.
+template <class Storage>
+void locate_block(const KvHeadView& kv, int block, KeyRange range, KeyBlock<Storage>* keys) {
   const int begin = range.begin > block ? range.begin - block : 0;
-  const int end = range.end - block < kAttentionKeyBlock ? range.end - block : kAttentionKeyBlock;
+  const int end = range.end - block < kKeyBlock ? range.end - block : kKeyBlock;
   int page = (block + begin) / kv.page_size;
-  int64_t token = block + begin - page * kv.page_size;
+  int token = block + begin - page * kv.page_size;
   for (int i = begin; i < end; ++page, token = 0) {
-    const int64_t id = kv.pages[page];
-    const char* k = static_cast<const char*>(kv.k) + id * kv.k_page_stride * bytes;
-    const char* v = static_cast<const char*>(kv.v) + id * kv.v_page_stride * bytes;
+    const char* k = kv.k + kv.pages[page] * kv.k_page_stride;
+    const char* v = kv.v + kv.pages[page] * kv.v_page_stride;
     for (; token < kv.page_size && i < end; ++token, ++i) {
-      keys->k[i] = k + token * kv.k_token_stride * bytes;
-      keys->v[i] = v + token * kv.v_token_stride * bytes;
+      keys->k[i] = reinterpret_cast<const Storage*>(k + token * kv.k_token_stride);
+      keys->v[i] = reinterpret_cast<const Storage*>(v + token * kv.v_token_stride);
     }
   }
   for (int i = 0; i < begin; ++i) {
     keys->k[i] = keys->k[begin];
     keys->v[i] = keys->v[begin];
   }
-  for (int i = end; i < kAttentionKeyBlock; ++i) {
+  for (int i = end; i < kKeyBlock; ++i) {
     keys->k[i] = keys->k[end - 1];
     keys->v[i] = keys->v[end - 1];
   }
@@ -66,4 +63,5 @@ inline void locate_block(const KvHeadView& kv, int block, KeyRange range, KeyBlo
   keys->end = end;
 }
 
+}  // namespace
 }  // namespace bifocal::kernels::cpu

@@ -1,7 +1,7 @@
 // Attention as the textbook has it, in double: what every other kernel is checked against.
 #pragma once
 
-#include "kernels/cpu/attention/attention.h"
+#include "kernels/cpu/attention/span.h"
 
 namespace bifocal::kernels::cpu {
 

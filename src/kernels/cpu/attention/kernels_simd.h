@@ -1,0 +1,14 @@
+// The table of this translation unit's kernels. Internal linkage, like simd.h.
+#pragma once
+
+#include "kernels/cpu/attention/softmax.h"
+#include "kernels/cpu/attention/streaming.h"
+#include "kernels/cpu/attention/tiled.h"
+
+namespace bifocal::kernels::cpu {
+namespace {
+
+constexpr AttentionKernels kKernels{tiled::kKernel, streaming::kKernel, fold, finish};
+
+}  // namespace
+}  // namespace bifocal::kernels::cpu

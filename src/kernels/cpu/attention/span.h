@@ -1,0 +1,121 @@
+// What the attention kernels take and give: one tile of query rows and one span of keys at a time.
+//
+// A tile's rows share a KV head: row r is query token r / G and head r % G of its group (G = H / HK). The
+// online softmax (Milakov & Gimelshein 2018; Dao et al. 2022, algorithm 1) works in base 2 and keeps, per
+// row, the largest logit m, the sum l of 2^(s - m) and the weighted sum of values, so that the states of two
+// disjoint key ranges can be folded. Blocks of keys lie at absolute multiples of kKeyBlock and every row is
+// computed from its own query alone: a row's bits depend neither on the other rows of its tile nor on where a
+// chunk or a page begins.
+//
+// Keys that no row of a tile may see are never read, so unused slots of a page may hold anything.
+//
+// Plain data only: this header is included by files that are compiled for one instruction set (see simd.h).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace bifocal::kernels::cpu {
+
+constexpr int kKeyBlock = 64;  // keys
+
+// The KV dtypes, as indices of kernel tables.
+enum KvElement { kKvF32, kKvF16, kKvBf16, kKvE4m3, kNumKvElements };
+
+// One KV head of one sequence. Key t is token t % page_size of page pages[t / page_size].
+struct KvHeadView {
+  const char* k = nullptr;
+  const char* v = nullptr;
+  KvElement element = kKvF32;
+  int page_size = 0;
+  int64_t k_page_stride = 0, k_token_stride = 0;  // bytes
+  int64_t v_page_stride = 0, v_token_stride = 0;
+  const int32_t* pages = nullptr;
+};
+
+// What a row knows after some of its keys. R rows; acc has padded_head_dim(Dv) columns.
+struct AttentionState {
+  float* max = nullptr;  // [R] largest logit times log2(e); -inf: no key yet
+  float* sum = nullptr;  // [R]
+  float* acc = nullptr;  // [R, padded Dv]
+};
+
+// Rows are padded so that kernels store whole registers.
+constexpr int padded_head_dim(int head_dim) {
+  return (head_dim + 15) / 16 * 16;
+}
+
+// Floats that a state of `rows` rows takes when its arrays lie one after another.
+constexpr int64_t attention_state_floats(int rows, int head_dim_v) {
+  return int64_t{(rows + 15) / 16 * 16} * (padded_head_dim(head_dim_v) + 2);
+}
+inline AttentionState make_attention_state(float* memory, int rows, int head_dim_v) {
+  const int64_t r = (rows + 15) / 16 * 16;
+  float* max = memory + r * padded_head_dim(head_dim_v);
+  return {max, max + r, memory};
+}
+
+// Query rows of a tile before they are packed.
+struct QueryTile {
+  const float* q = nullptr;  // element (token, head, d) at q[token*stride + head*Dk + d]
+  int64_t stride = 0;
+  int group = 1;      // G
+  int row_begin = 0;  // first row of the tile within the sequence
+  int num_rows = 0;
+  int head_dim = 0;    // Dk
+  float scale = 1.0F;  // folded into the packed queries
+};
+
+struct SpanArgs {
+  KvHeadView kv;
+  int head_dim_k = 0;
+  int head_dim_v = 0;
+  int num_rows = 0;
+  const float* q = nullptr;            // as the same kernel's pack_queries left them
+  const int32_t* key_begin = nullptr;  // [R] row r sees keys [key_begin[r], key_end[r]);
+  const int32_t* key_end = nullptr;    // [R] neither ever falls from one row to the next
+  int span_begin = 0;                  // keys of this call; a multiple of kKeyBlock
+  int span_end = 0;
+  float softcap = 0;     // times log2(e): logits are softcap * tanh(q.k); 0: logits are q.k
+  AttentionState state;  // overwritten
+  float* scratch = nullptr;
+};
+
+// One way to compute a span; `tiled` and `streaming` differ in what they keep in registers.
+struct SpanKernel {
+  int max_rows = 0;  // of a tile
+  int64_t (*scratch_floats)(int head_dim_k, int head_dim_v) = nullptr;
+  int64_t (*query_floats)(int head_dim_k) = nullptr;  // packed queries of max_rows rows
+  void (*pack_queries)(const QueryTile& tile, float* packed) = nullptr;
+  void (*span[kNumKvElements])(const SpanArgs& args) = {};
+};
+
+// Where a tile's rows go when all their keys have been seen.
+struct FinishArgs {
+  AttentionState state;
+  int num_rows = 0;
+  int row_begin = 0;
+  int group = 1;
+  int head_dim_v = 0;
+  const float* sinks = nullptr;  // [G] logits that only enter the denominator, or null
+  float* out = nullptr;          // element (token, head, d) at out[token*out_stride + head*Dv + d]
+  int64_t out_stride = 0;
+  float* lse = nullptr;  // (token, head) at lse[token*lse_stride + head], natural, sinks included; or null
+  int64_t lse_stride = 0;
+};
+
+struct AttentionKernels {
+  SpanKernel tiled;      // many rows: packs each block of keys once and multiplies register tiles
+  SpanKernel streaming;  // few rows: reads keys and values once, in place
+  // state becomes the state of both key ranges. A part without keys (max -inf) has weight zero.
+  void (*fold)(const AttentionState& state, const AttentionState& part, int num_rows,
+               int head_dim_v) = nullptr;
+  // Normalises and writes the rows. A row without keys gives zeros and lse -inf.
+  void (*finish)(const FinishArgs& args) = nullptr;
+};
+
+extern const AttentionKernels kAttentionScalar;
+extern const AttentionKernels kAttentionAvx2;
+extern const AttentionKernels kAttentionAvx512;
+
+}  // namespace bifocal::kernels::cpu
