@@ -26,7 +26,7 @@ StepRunner::StepRunner(Model& model, const RunnerOptions& options) : model_(mode
   limits.max_tokens = options.max_tokens;
   limits.max_seqs = options.num_seqs;
   limits.max_kv_len = options.max_kv_len;
-  limits.num_threads = ThreadPool::available_cores();
+  limits.num_threads = options.max_threads;
   planner_ = value_or_die(attention::Planner::create(router, classes, limits));
 
   const int page_size = classes.front().page_size;

@@ -19,6 +19,7 @@ struct RunnerOptions {
   int num_seqs = 1;
   int max_kv_len = 512;  // tokens per sequence
   int max_tokens = 512;  // rows per step
+  int max_threads = 4;   // of the model's pool
 };
 
 class StepRunner {
@@ -48,7 +49,6 @@ class StepRunner {
   void grow(int seq, size_t num_tokens);
 
   Model& model_;
-  ThreadPool pool_{1};
   std::unique_ptr<attention::Planner> planner_;
   std::unique_ptr<kv::KvCache> cache_;
   int pages_per_seq_ = 0;

@@ -1,0 +1,19 @@
+// Small models of every kind that the dense families can describe, for tests without files.
+#pragma once
+
+#include <vector>
+
+#include "model/spec.h"
+
+namespace bifocal::model {
+
+// Qwen 3 with sliding and full layers in turn, YaRN, an output matrix of its own.
+ModelSpec sliding_qk_norm_spec();
+// Llama with every bias, one kv head per query head, tied, odd sizes.
+ModelSpec all_biases_spec();
+// One kv head, interleaved rotation of all dims.
+ModelSpec interleaved_spec();
+
+std::vector<ModelSpec> sample_specs();
+
+}  // namespace bifocal::model
