@@ -1,0 +1,34 @@
+// A few threads that parse, tokenise and format, so that neither the I/O thread nor the engine does.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace bifocal::server {
+
+class WorkerPool {
+ public:
+  explicit WorkerPool(int num_threads);
+  // Runs what is queued, then joins.
+  ~WorkerPool();
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+
+  // Jobs start in the order they were posted. An exception from a job (out of memory) is logged and dropped.
+  void post(std::function<void()> job);
+
+ private:
+  void run();
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> jobs_;
+  bool stop_ = false;
+  std::vector<std::jthread> threads_;
+};
+
+}  // namespace bifocal::server
