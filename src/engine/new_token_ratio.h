@@ -9,8 +9,10 @@ namespace bifocal::engine {
 // SGLang's rule: start cautious, relax while all goes well, become cautious again when memory ran out.
 class NewTokenRatio {
  public:
-  // conservativeness 1 is SGLang's default; 0 expects nothing, so that memory is only ever found out to be short.
-  explicit NewTokenRatio(double conservativeness) : initial_(std::clamp(kInitial * conservativeness, 0.0, 1.0)) {
+  // conservativeness 1 is SGLang's default; 0 expects nothing, so that memory is only ever found out to be
+  // short.
+  explicit NewTokenRatio(double conservativeness)
+      : initial_(std::clamp(kInitial * conservativeness, 0.0, 1.0)) {
     on_idle();
   }
   double value() const { return value_; }
