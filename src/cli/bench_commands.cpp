@@ -1,0 +1,143 @@
+// bifocal bench: figures beside this machine's limits.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/progress.h"
+#include "bench/ceilings.h"
+#include "bench/gemm_bench.h"
+#include "bench/one_batch.h"
+#include "bench/table.h"
+#include "cli/command.h"
+#include "cli/stack.h"
+
+namespace bifocal::cli {
+namespace {
+
+std::string giga(double value) {
+  return fmt::format("{:.1f}", value * 1e-9);
+}
+std::string ratio(double value, double limit) {
+  return limit > 0 ? fmt::format("{:.2f}", value / limit) : "";
+}
+
+Status print_table(const bench::Table& table, const std::string& format) {
+  BIFOCAL_ASSIGN_OR_RETURN(const std::string text, bench::render(table, format));
+  fmt::print("{}", text);
+  return {};
+}
+
+std::string machine_line(const bench::Ceilings& limits) {
+  return fmt::format(
+      "{} threads, {} kernels: DRAM read {} GB/s, copy {} GB/s, f32 FMA peak {} GFLOP/s, bf16 peak {} "
+      "GFLOP/s",
+      limits.threads, kernels::cpu::to_string(limits.isa), giga(limits.dram_read_bytes_per_s),
+      giga(limits.copy_bytes_per_s), giga(limits.f32_fma_flops), giga(limits.bf16_flops));
+}
+
+// The larger of two measurements of the same limit: whatever else runs only makes it smaller.
+bench::Ceilings best_of(const bench::Ceilings& a, const bench::Ceilings& b) {
+  bench::Ceilings best = a;
+  best.dram_read_bytes_per_s = std::max(a.dram_read_bytes_per_s, b.dram_read_bytes_per_s);
+  best.copy_bytes_per_s = std::max(a.copy_bytes_per_s, b.copy_bytes_per_s);
+  best.f32_fma_flops = std::max(a.f32_fma_flops, b.f32_fma_flops);
+  best.bf16_flops = std::max(a.bf16_flops, b.bf16_flops);
+  return best;
+}
+
+Expected<std::vector<int>> grid(std::string_view flag, const std::string& text) {
+  auto values = bench::parse_grid(text);
+  if (!values.ok()) return values.status().with_context(flag);
+  if (std::find(values->begin(), values->end(), 0) != values->end()) {
+    return invalid_argument(fmt::format("{}: got 0, expected 1 or more", flag));
+  }
+  return values;
+}
+
+}  // namespace
+
+Status run_bench_ceilings(const Settings& settings) {
+  BIFOCAL_ASSIGN_OR_RETURN(const auto pool, start_compute(settings.engine));
+  BIFOCAL_ASSIGN_OR_RETURN(const bench::Ceilings limits, bench::measure_ceilings(*pool));
+  const bench::Table table{{"limit", "value", "unit"},
+                           {{"DRAM read", giga(limits.dram_read_bytes_per_s), "GB/s"},
+                            {"copy (read + write)", giga(limits.copy_bytes_per_s), "GB/s"},
+                            {"f32 FMA peak", giga(limits.f32_fma_flops), "GFLOP/s"},
+                            {"bf16 peak", giga(limits.bf16_flops), "GFLOP/s"}}};
+  fmt::print("{} threads, {} kernels\n\n", limits.threads, kernels::cpu::to_string(limits.isa));
+  return print_table(table, "md");
+}
+
+Status run_bench_gemm(const Settings& settings) {
+  BIFOCAL_ASSIGN_OR_RETURN(const auto pool, start_compute(settings.engine));
+  const std::vector<bench::GemmShape> shapes = bench::default_gemm_shapes();
+  BIFOCAL_ASSIGN_OR_RETURN(const auto rows, bench::bench_gemm(shapes, *pool));
+  bench::Table table{
+      {"M", "N", "K", "weights", "µs", "GFLOP/s", "GB/s", "of DRAM read", "of type's peak", "of FMA peak"},
+      {}};
+  for (const auto& row : rows) {
+    table.rows.push_back({fmt::format("{}", row.shape.m), fmt::format("{}", row.shape.n),
+                          fmt::format("{}", row.shape.k), std::string(to_string(row.shape.dtype)),
+                          fmt::format("{:.1f}", row.seconds * 1e6), giga(row.flops), giga(row.bytes_per_s),
+                          fmt::format("{:.2f}", row.read_fraction), fmt::format("{:.2f}", row.flops_fraction),
+                          fmt::format("{:.2f}", row.fma_fraction)});
+  }
+  fmt::print("{} threads, {} kernels\n\n", pool->num_threads(),
+             kernels::cpu::to_string(kernels::cpu::current_isa()));
+  return print_table(table, "md");
+}
+
+Status run_bench_one_batch(const Settings& settings) {
+  bench::OneBatchOptions options;
+  BIFOCAL_ASSIGN_OR_RETURN(const auto batches, grid("--batch", settings.bench.batch));
+  BIFOCAL_ASSIGN_OR_RETURN(const auto inputs, grid("--input-len", settings.bench.input_len));
+  BIFOCAL_ASSIGN_OR_RETURN(const auto outputs, grid("--output-len", settings.bench.output_len));
+  for (const int batch : batches) {
+    for (const int input : inputs) {
+      for (const int output : outputs) options.shapes.push_back({batch, input, output});
+    }
+  }
+  BIFOCAL_ASSIGN_OR_RETURN(const auto pool, start_compute(settings.engine));
+  BIFOCAL_ASSIGN_OR_RETURN(const ModelChoice choice, choose_model(settings, pool));
+  BIFOCAL_ASSIGN_OR_RETURN(const model::LoadedModel loaded, model::load_model(choice.options));
+  options.attention = router_options(settings.engine);
+  options.weight_dtype = choice.plan.dtype;
+  options.kv_dtype = choice.options.kv_dtype;
+  options.page_size = choice.options.page_size;
+  if (settings.engine.chunked_prefill_size > 0) {
+    options.chunked_prefill_size = static_cast<int>(settings.engine.chunked_prefill_size);
+  }
+  options.num_threads = pool->num_threads();
+
+  // The limits are measured before and after, so that a machine that is busy for a while flatters nothing.
+  BIFOCAL_ASSIGN_OR_RETURN(const bench::Ceilings before, bench::measure_ceilings(*pool));
+  std::vector<bench::OneBatchRow> rows;
+  {
+    Progress progress("one-batch", options.shapes.size(), "shapes");
+    BIFOCAL_RETURN_IF_ERROR(bench::run_one_batch(*loaded.model, options, [&](const bench::OneBatchRow& row) {
+      rows.push_back(row);
+      progress.advance(1);
+    }));
+  }
+  BIFOCAL_ASSIGN_OR_RETURN(const bench::Ceilings after, bench::measure_ceilings(*pool));
+  const bench::Ceilings limits = best_of(before, after);
+
+  bench::Table table{
+      {"batch", "input", "output", "prefill tokens/s", "GFLOP/s", "of FMA peak", "of bf16 peak",
+       "decode tokens/s", "step ms", "GB/s", "of DRAM read", "prefill by", "decode by"},
+      {}};
+  for (const auto& row : rows) {
+    table.rows.push_back(
+        {fmt::format("{}", row.shape.batch), fmt::format("{}", row.shape.input_len),
+         fmt::format("{}", row.shape.output_len), fmt::format("{:.1f}", row.prefill_tokens_per_s),
+         giga(row.prefill_flops_per_s), ratio(row.prefill_flops_per_s, limits.f32_fma_flops),
+         ratio(row.prefill_flops_per_s, limits.bf16_flops), fmt::format("{:.2f}", row.decode_tokens_per_s),
+         fmt::format("{:.2f}", row.decode_median_s * 1e3), giga(row.decode_bytes_per_s),
+         ratio(row.decode_bytes_per_s, limits.dram_read_bytes_per_s), row.prefill_backend,
+         row.decode_backend});
+  }
+  if (settings.bench.format == "md") fmt::print("{}\n\n", machine_line(limits));
+  return print_table(table, settings.bench.format);
+}
+
+}  // namespace bifocal::cli
