@@ -53,6 +53,7 @@ struct ServeSettings {
   std::string reasoning_parser;
   std::string sampling_defaults = "model";
   bool enable_cache_report = false;
+  bool incremental_streaming_output = false;
   int64_t stream_interval = 1;
   int64_t max_connections = 1024;
   std::string max_body = "8MiB";
