@@ -17,7 +17,7 @@ BANNED = {
     r"\bsprintf\(": "unbounded print",
     r"\balloca\(": "unbounded stack",
     r"(?<![\w.:>])system\(": "runs a shell",
-    r"\busing namespace\b": "names the namespace at each use instead",
+    r"(?m)^using namespace\b": "leaks into every includer; name the namespace, or say it inside a function",
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 
