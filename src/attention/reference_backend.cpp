@@ -88,7 +88,7 @@ class ReferenceBackend final : public Backend {
     args.sink = desc.sinks ? inputs.sinks + head : nullptr;
     args.out = inputs.out + row * inputs.out_stride + int64_t{head} * desc.head_dim_v;
     args.lse = inputs.lse != nullptr ? inputs.lse + row * desc.num_heads + head : nullptr;
-    args.logits = scratch.as<double>() + thread * scratch.strides[0];
+    args.scratch = scratch.as<double>() + thread * scratch.strides[0];
     kernels::cpu::reference_attention_row(args);
   }
 

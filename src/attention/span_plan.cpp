@@ -140,7 +140,9 @@ void plan_spans(const AttentionDesc& desc, const AttentionBatch& batch, int tile
     return static_cast<int>(ceil_div(batch.q_len[seq] * group, tile_rows));
   };
   int64_t total_cost = 0;
+  const int max_kv_len = buffers.limits.max_kv_len;
   for (size_t seq = 0; seq < batch.q_len.size(); ++seq) {
+    BIFOCAL_CHECK_LE(batch.kv_len[seq], max_kv_len);
     for (int tile = 0; tile < num_tiles(seq); ++tile) {
       total_cost += describe_unit(desc, batch.q_len[seq], batch.kv_len[seq], tile, tile_rows, cost).cost;
     }

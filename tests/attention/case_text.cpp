@@ -166,6 +166,11 @@ CaseSpec random_case(uint64_t seed) {
     seq.q_len = random.below(6) == 0 ? 0 : between(random, 1, max_rows);
     // Mostly short; some past the end of a span.
     const int prefix = random.below(4) == 0 ? between(random, 400, 1200) : between(random, 0, 150);
+    // The reference takes a few nanoseconds per product; a problem shall take it about 10 ms.
+    const int64_t work_per_row =
+        int64_t{seq.q_len + prefix + 1} * desc.num_heads * (desc.head_dim_k + desc.head_dim_v);
+    seq.q_len = static_cast<int32_t>(
+        std::clamp<int64_t>(2'000'000 / work_per_row, std::min(seq.q_len, 1), seq.q_len));
     seq.kv_len = random.below(4) == 0 ? seq.q_len : seq.q_len + prefix;
     spec.sequences.push_back(seq);
   }

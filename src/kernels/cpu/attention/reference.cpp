@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "kernels/cpu/float_bits.h"
@@ -10,64 +9,76 @@
 namespace bifocal::kernels::cpu {
 namespace {
 
-double load_element(KvElement element, const char* row, int d) {
-  const auto at = [&]<class T>(T) {
-    T x;
-    std::memcpy(&x, row + static_cast<int64_t>(d) * static_cast<int64_t>(sizeof(T)), sizeof(T));
-    return x;
-  };
-  switch (element) {
-    case kKvF16:
-      return static_cast<double>(float_from_f16(at(uint16_t{})));
-    case kKvBf16:
-      return static_cast<double>(float_from_bf16(at(uint16_t{})));
-    case kKvE4m3:
-      return static_cast<double>(float_from_f8_e4m3(at(uint8_t{})));
-    default:
-      return static_cast<double>(at(float{}));
-  }
+struct F32 {
+  using Storage = float;
+  static float value(Storage x) { return x; }
+};
+struct F16 {
+  using Storage = uint16_t;
+  static float value(Storage x) { return float_from_f16(x); }
+};
+struct Bf16 {
+  using Storage = uint16_t;
+  static float value(Storage x) { return float_from_bf16(x); }
+};
+struct E4m3 {
+  using Storage = uint8_t;
+  static float value(Storage x) { return float_from_f8_e4m3(x); }
+};
+
+// Key t's row of K or V.
+template <class Storage>
+const Storage* row_of(const char* base, int64_t page_stride, int64_t token_stride, const KvHeadView& kv,
+                      int t) {
+  const int64_t page = kv.pages[t / kv.page_size];
+  return reinterpret_cast<const Storage*>(base + page * page_stride + t % kv.page_size * token_stride);
 }
 
-const char* key_row(const KvHeadView& kv, int t) {
-  return kv.k + kv.pages[t / kv.page_size] * kv.k_page_stride + t % kv.page_size * kv.k_token_stride;
-}
-const char* value_row(const KvHeadView& kv, int t) {
-  return kv.v + kv.pages[t / kv.page_size] * kv.v_page_stride + t % kv.page_size * kv.v_token_stride;
+template <class Element>
+void attention_row(const ReferenceRowArgs& args) {
+  using Storage = typename Element::Storage;
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const KvHeadView& kv = args.kv;
+  const int num_keys = std::max(0, args.key_end - args.key_begin);
+  double* logits = args.scratch;
+  double max = args.sink != nullptr ? static_cast<double>(*args.sink) : -kInfinity;
+  for (int i = 0; i < num_keys; ++i) {
+    const auto* key = row_of<Storage>(kv.k, kv.k_page_stride, kv.k_token_stride, kv, args.key_begin + i);
+    double dot = 0;
+    for (int d = 0; d < args.head_dim_k; ++d) {
+      dot += static_cast<double>(args.q[d]) * static_cast<double>(Element::value(key[d]));
+    }
+    logits[i] = dot * args.scale;
+    if (args.softcap != 0) logits[i] = args.softcap * std::tanh(logits[i] / args.softcap);
+    if (!(max >= logits[i])) max = logits[i];  // a NaN logit makes the maximum, and so the row, NaN
+  }
+
+  double* acc = args.scratch + num_keys;
+  std::fill_n(acc, args.head_dim_v, 0.0);
+  double sum = args.sink != nullptr ? std::exp(static_cast<double>(*args.sink) - max) : 0.0;
+  for (int i = 0; i < num_keys; ++i) {
+    const double weight = std::exp(logits[i] - max);
+    sum += weight;
+    const auto* value = row_of<Storage>(kv.v, kv.v_page_stride, kv.v_token_stride, kv, args.key_begin + i);
+    for (int d = 0; d < args.head_dim_v; ++d)
+      acc[d] += weight * static_cast<double>(Element::value(value[d]));
+  }
+  for (int d = 0; d < args.head_dim_v; ++d) args.out[d] = sum == 0 ? 0.0F : static_cast<float>(acc[d] / sum);
+  if (args.lse != nullptr) *args.lse = static_cast<float>(sum == 0 ? -kInfinity : max + std::log(sum));
 }
 
 }  // namespace
 
 void reference_attention_row(const ReferenceRowArgs& args) {
-  const KvHeadView& kv = args.kv;
-  const int num_keys = std::max(0, args.key_end - args.key_begin);
-  double max =
-      args.sink != nullptr ? static_cast<double>(*args.sink) : -std::numeric_limits<double>::infinity();
-  for (int i = 0; i < num_keys; ++i) {
-    const char* row = key_row(kv, args.key_begin + i);
-    double dot = 0;
-    for (int d = 0; d < args.head_dim_k; ++d) {
-      dot += static_cast<double>(args.q[d]) * load_element(kv.element, row, d);
-    }
-    double logit = dot * args.scale;
-    if (args.softcap != 0) logit = args.softcap * std::tanh(logit / args.softcap);
-    args.logits[i] = logit;
-    if (!(max >= logit)) max = logit;  // a NaN logit makes the maximum, and so the row, NaN
-  }
-
-  double* acc = args.logits + num_keys;
-  std::fill_n(acc, args.head_dim_v, 0.0);
-  double sum = args.sink != nullptr ? std::exp(static_cast<double>(*args.sink) - max) : 0.0;
-  for (int i = 0; i < num_keys; ++i) {
-    const double weight = std::exp(args.logits[i] - max);
-    sum += weight;
-    const char* row = value_row(kv, args.key_begin + i);
-    for (int d = 0; d < args.head_dim_v; ++d) {
-      acc[d] += weight * load_element(kv.element, row, d);
-    }
-  }
-  for (int d = 0; d < args.head_dim_v; ++d) args.out[d] = sum == 0 ? 0.0F : static_cast<float>(acc[d] / sum);
-  if (args.lse != nullptr) {
-    *args.lse = sum == 0 ? -std::numeric_limits<float>::infinity() : static_cast<float>(max + std::log(sum));
+  switch (args.kv.element) {
+    case kKvF16:
+      return attention_row<F16>(args);
+    case kKvBf16:
+      return attention_row<Bf16>(args);
+    case kKvE4m3:
+      return attention_row<E4m3>(args);
+    default:
+      return attention_row<F32>(args);
   }
 }
 

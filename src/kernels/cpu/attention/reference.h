@@ -17,7 +17,7 @@ struct ReferenceRowArgs {
   const float* sink = nullptr;  // one logit that only enters the denominator, or null
   float* out = nullptr;         // [Dv]
   float* lse = nullptr;         // natural log of the denominator, or null
-  double* logits = nullptr;     // scratch [key_end - key_begin + Dv]
+  double* scratch = nullptr;    // [key_end - key_begin + Dv]
 };
 
 void reference_attention_row(const ReferenceRowArgs& args);
