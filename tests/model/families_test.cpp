@@ -1,0 +1,201 @@
+#include "model/families.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/hash.h"
+
+namespace bifocal::model {
+namespace {
+
+constexpr std::string_view kDocument = R"({"vocab_size":100,"hidden_size":64,"intermediate_size":96,
+    "num_hidden_layers":4,"num_attention_heads":4,"num_key_value_heads":2,"max_position_embeddings":512})";
+
+// kDocument with an architecture and more fields.
+Expected<ModelSpec> spec_of(std::string_view architecture, std::string_view fields = "{}",
+                            std::string_view generation = "{}") {
+  weights::ConfigOptions options;
+  options.override_args = fields;
+  std::string text(kDocument);
+  text.insert(1, fmt::format("\"architectures\":[\"{}\"],", architecture));
+  auto config = weights::parse_model_config(text, "config.json", options);
+  if (!config.ok()) return config.status();
+  auto parsed = weights::parse_generation_config(generation, "generation_config.json");
+  if (!parsed.ok()) return parsed.status();
+  config->generation = *parsed;
+  return make_spec(*config);
+}
+
+ModelSpec good(std::string_view architecture, std::string_view fields = "{}",
+               std::string_view generation = "{}") {
+  auto spec = spec_of(architecture, fields, generation);
+  EXPECT_TRUE(spec.ok()) << spec.status().message();
+  return spec.ok() ? std::move(*spec) : ModelSpec{};
+}
+
+std::vector<int> windows(const ModelSpec& spec) {
+  std::vector<int> out;
+  for (const LayerSpec& layer : spec.layers) out.push_back(layer.attention.window);
+  return out;
+}
+
+TEST(Families, EachHasItsArchitecture) {
+  EXPECT_EQ(families().size(), 3U);
+  for (const Family* family : families()) {
+    const ModelSpec spec = good(family->architecture);
+    EXPECT_EQ(spec.family, family->name);
+    EXPECT_EQ(spec.architecture, family->architecture);
+    EXPECT_EQ(spec.vocab_size, 100);
+    EXPECT_EQ(spec.hidden_size, 64);
+    EXPECT_EQ(spec.max_positions, 512);
+    EXPECT_EQ(spec.layers.size(), 4U);
+    EXPECT_EQ(spec.layers[3].attention.num_heads, 4);
+    EXPECT_EQ(spec.layers[3].attention.num_kv_heads, 2);
+    EXPECT_EQ(spec.layers[3].mlp.intermediate_size, 96);
+    EXPECT_FLOAT_EQ(spec.norm_eps, 1e-6F);
+    EXPECT_FALSE(spec.tied_output);
+  }
+}
+
+TEST(Families, UnsupportedArchitecture) {
+  const auto spec = spec_of("MambaForCausalLM");
+  ASSERT_FALSE(spec.ok());
+  EXPECT_EQ(spec.status().code(), StatusCode::unsupported);
+  for (const Family* family : families()) {
+    EXPECT_NE(spec.status().message().find(family->architecture), std::string::npos)
+        << spec.status().message();
+  }
+}
+
+TEST(Families, HeadDim) {
+  EXPECT_EQ(good("LlamaForCausalLM").layers[0].attention.head_dim, 16);
+  EXPECT_EQ(good("Qwen2ForCausalLM").layers[0].attention.head_dim, 16);
+  EXPECT_EQ(good("Qwen3ForCausalLM").layers[0].attention.head_dim, 128);
+  for (const Family* family : families()) {
+    const ModelSpec spec = good(family->architecture, R"({"head_dim":32})");
+    EXPECT_EQ(spec.layers[0].attention.head_dim, 32);
+    EXPECT_FLOAT_EQ(spec.layers[0].attention.scale, 1.0F / std::sqrt(32.0F));
+    EXPECT_EQ(spec.rope.rotary_dim, 32);
+  }
+  EXPECT_NE(spec_of("LlamaForCausalLM", R"({"hidden_size":66})").status().message().find("hidden_size"),
+            std::string::npos);
+  EXPECT_NE(spec_of("LlamaForCausalLM", R"({"head_dim":7})").status().message().find("head_dim"),
+            std::string::npos);
+}
+
+TEST(Families, BiasesAndNorms) {
+  struct Row {
+    const char* architecture;
+    const char* fields;
+    bool qkv, output, mlp, qk_norm;
+  };
+  const Row rows[] = {
+      {"LlamaForCausalLM", "{}", false, false, false, false},
+      {"LlamaForCausalLM", R"({"attention_bias":true})", true, true, false, false},
+      {"LlamaForCausalLM", R"({"mlp_bias":true})", false, false, true, false},
+      {"Qwen2ForCausalLM", "{}", true, false, false, false},
+      {"Qwen2ForCausalLM", R"({"attention_bias":false})", true, false, false, false},
+      {"Qwen3ForCausalLM", "{}", false, false, false, true},
+      {"Qwen3ForCausalLM", R"({"attention_bias":true})", true, true, false, true},
+  };
+  for (const Row& row : rows) {
+    const LayerSpec layer = good(row.architecture, row.fields).layers[0];
+    EXPECT_EQ(layer.attention.qkv_bias, row.qkv) << row.architecture << row.fields;
+    EXPECT_EQ(layer.attention.output_bias, row.output) << row.architecture << row.fields;
+    EXPECT_EQ(layer.mlp.bias, row.mlp) << row.architecture << row.fields;
+    EXPECT_EQ(layer.attention.qk_norm, row.qk_norm) << row.architecture << row.fields;
+  }
+}
+
+TEST(Families, SlidingLayers) {
+  using Windows = std::vector<int>;
+  for (const char* architecture : {"Qwen2ForCausalLM", "Qwen3ForCausalLM"}) {
+    EXPECT_EQ(windows(good(architecture, R"({"sliding_window":8})")), Windows({0, 0, 0, 0}));
+    EXPECT_EQ(windows(good(architecture,
+                           R"({"sliding_window":8,"use_sliding_window":false,"max_window_layers":1})")),
+              Windows({0, 0, 0, 0}));
+    EXPECT_EQ(windows(good(architecture,
+                           R"({"sliding_window":8,"use_sliding_window":true,"max_window_layers":3})")),
+              Windows({0, 0, 0, 8}));
+    EXPECT_EQ(windows(good(architecture,
+                           R"({"sliding_window":8,"use_sliding_window":true,"max_window_layers":28})")),
+              Windows({0, 0, 0, 0}));
+    // The list has the last word.
+    EXPECT_EQ(
+        windows(good(architecture, R"({"sliding_window":8,"use_sliding_window":true,"max_window_layers":28,
+        "layer_types":["sliding_attention","full_attention","sliding_attention","full_attention"]})")),
+        Windows({8, 0, 8, 0}));
+    const auto missing = spec_of(architecture, R"({"sliding_window":8,"use_sliding_window":true})");
+    EXPECT_NE(missing.status().message().find("max_window_layers"), std::string::npos);
+    const auto contradiction = spec_of(
+        architecture,
+        R"({"layer_types":["sliding_attention","full_attention","full_attention","full_attention"]})");
+    EXPECT_NE(contradiction.status().message().find("layer_types[0]"), std::string::npos);
+    const auto unknown =
+        spec_of(architecture,
+                R"({"layer_types":["full_attention","linear_attention","full_attention","full_attention"]})");
+    EXPECT_EQ(unknown.status().code(), StatusCode::unsupported);
+    EXPECT_NE(unknown.status().message().find("linear_attention"), std::string::npos);
+  }
+  EXPECT_FALSE(spec_of("LlamaForCausalLM", R"({"sliding_window":8,"use_sliding_window":true,
+      "layer_types":["sliding_attention","full_attention","full_attention","full_attention"]})")
+                   .ok());
+}
+
+TEST(Families, SettingsOfOtherArchitecturesAreRefused) {
+  for (const Family* family : families()) {
+    for (const char* setting :
+         {R"("quantization_config":{"quant_method":"fp8"})", R"("num_experts":8)", R"("kv_lora_rank":512)",
+          R"("attn_logit_softcapping":50.0)", R"("residual_multiplier":0.22)",
+          R"("partial_rotary_factor":0.5)", R"("logit_scale":0.0625)", R"("hidden_act":"gelu")",
+          R"("rope_scaling":{"rope_type":"longrope"})"}) {
+      const auto spec = spec_of(family->architecture, fmt::format("{{{}}}", setting));
+      ASSERT_FALSE(spec.ok()) << setting;
+      const std::string key(setting + 1, std::string_view(setting).find('"', 1) - 1);
+      EXPECT_NE(spec.status().message().find(key), std::string::npos) << spec.status().message();
+      EXPECT_EQ(spec.status().code(), StatusCode::unsupported) << spec.status().message();
+    }
+    // Neutral values and settings of training or caching change nothing.
+    EXPECT_TRUE(spec_of(family->architecture,
+                        R"({"quantization_config":null,"num_experts":0,"partial_rotary_factor":1.0,
+        "residual_multiplier":1.0,"pretraining_tp":2,"attention_dropout":0.1,"use_cache":false,"auto_map":{}})")
+                    .ok());
+  }
+}
+
+TEST(Families, EndTokensOfBothFiles) {
+  const ModelSpec spec = good("Qwen3ForCausalLM", R"({"eos_token_id":7})", R"({"eos_token_id":[9,7,3]})");
+  EXPECT_EQ(spec.eos_token_ids, (std::vector<int32_t>{3, 7, 9}));
+  EXPECT_TRUE(good("Qwen3ForCausalLM").eos_token_ids.empty());
+}
+
+TEST(Families, MutatedConfigsGiveASaneSpecOrAnError) {
+  const std::string_view fields[] = {"hidden_size",       "num_attention_heads", "num_key_value_heads",
+                                     "head_dim",          "num_hidden_layers",   "sliding_window",
+                                     "max_window_layers", "intermediate_size",   "max_position_embeddings"};
+  const int64_t values[] = {-1, 0, 1, 2, 3, 4, 7, 8, 64, 65, 1000, 4096, 1 << 20, 1 << 24, INT32_MAX};
+  SplitMix64 random(3);
+  int accepted = 0;
+  for (int i = 0; i < 3000; ++i) {
+    std::string patch = "{\"use_sliding_window\":true,\"max_window_layers\":1";
+    for (uint64_t n = random.below(3); n < 3; ++n) {
+      const auto field = fields[random.below(std::size(fields))];
+      if (patch.find(fmt::format("\"{}\":", field)) != std::string::npos) continue;
+      patch += fmt::format(",\"{}\":{}", field, values[random.below(std::size(values))]);
+    }
+    const auto spec = spec_of(families()[random.below(3)]->architecture, patch + "}");
+    if (!spec.ok()) continue;
+    ++accepted;
+    const AttentionSpec& attention = spec->layers.front().attention;
+    ASSERT_GT(attention.head_dim, 0);
+    ASSERT_EQ(attention.num_heads % attention.num_kv_heads, 0);
+    ASSERT_EQ(spec->rope.inv_freq.size(), static_cast<size_t>(attention.head_dim / 2));
+    ASSERT_GT(attention.qkv_rows(), 0);
+  }
+  EXPECT_GT(accepted, 100);
+}
+
+}  // namespace
+}  // namespace bifocal::model
