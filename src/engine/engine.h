@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,8 +29,11 @@ struct EngineOptions {
   bool enable_prefix_cache = true;  // --disable-radix-cache
   bool deterministic = false;
   attention::RouterOptions attention;
-  int num_threads = 0;               // 0: all cores
-  std::shared_ptr<ThreadPool> pool;  // shared with the model; null: one of num_threads
+  int num_threads = 0;                     // 0: all cores
+  std::shared_ptr<ThreadPool> pool;        // shared with the model; null: one of num_threads
+  double schedule_conservativeness = 1.0;  // how much of max_new_tokens admission expects; 0: nothing
+  // Called by create() with a table for people, before KV pages and workspace are taken.
+  std::function<void(const std::string& table)> on_memory_plan;
 };
 
 // A consistent snapshot, taken after each step; reading it never waits for the engine.

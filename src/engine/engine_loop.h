@@ -1,0 +1,108 @@
+// The engine's thread: takes mail, runs steps, hands out events.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "attention/planner.h"
+#include "base/clock.h"
+#include "base/thread_pool.h"
+#include "engine/engine.h"
+#include "engine/inbox.h"
+#include "engine/runner.h"
+#include "engine/sampler.h"
+#include "engine/scheduler.h"
+#include "kv/kv_cache.h"
+#include "kv/page_pool.h"
+#include "kv/prefix_tree.h"
+
+namespace bifocal::engine {
+
+// What the loop works with; made once by Engine::create.
+struct EngineParts {
+  std::unique_ptr<model::Model> model;
+  std::shared_ptr<ThreadPool> pool;
+  std::unique_ptr<attention::Planner> planner;
+  kv::KvCache cache;
+  SchedulerOptions scheduler;
+  RunnerLimits limits;
+  bool share_prefixes = true;
+  int max_queued = 0;  // choices
+};
+
+class EngineLoop {
+ public:
+  explicit EngineLoop(EngineParts parts);
+
+  // Runs until the inbox is told to stop, or something breaks: then every live request gets an error event
+  // and failed() is true. Nothing escapes.
+  void run();
+
+  Inbox& inbox() { return inbox_; }
+  const Inbox& inbox() const { return inbox_; }
+  // Any thread.
+  Status validate(int64_t prompt_len, int num_choices) const {
+    return scheduler_.validate(prompt_len, num_choices);
+  }
+  bool failed() const { return failed_.load(); }
+  std::shared_ptr<const EngineStats> stats() const;
+  const model::Model& model() const { return *parts_.model; }
+  int64_t kv_tokens() const { return int64_t{pool_.num_pages()} * pool_.page_size(); }
+
+ private:
+  using Live = std::map<RequestKey, std::unique_ptr<LiveRequest>>;
+
+  Status serve();  // ok when told to stop
+  void read_mail();
+  void begin(std::unique_ptr<LiveRequest> request);
+  void abort(RequestKey key);
+  void end_choices(LiveRequest& live, FinishReason reason, const Status& why);
+  void end_all(FinishReason reason, const Status& why);
+
+  // One step, and what its logits are for: tokens to choose, prompt tokens to score, rows only to be checked.
+  Status run_step();
+  void make_tasks(const Step& step);
+  void add_prompt_tasks(const StepSequence& rows, int32_t sequence, LiveRequest& live);
+  void find_faults(const Step& step);
+  void deliver(const Step& step);
+  void end_faulted(const StepSequence& rows, LiveRequest& live);
+
+  void send(LiveRequest& live, OutputEvent event);
+  void close(LiveRequest& live);
+  void sweep();  // forgets requests that are over, ends those whose sink threw; not while a step is in flight
+  void publish_stats();
+
+  EngineParts parts_;
+  kv::PagePool pool_;
+  kv::PrefixTree tree_;
+  Scheduler scheduler_;
+  Runner runner_;
+  Sampler sampler_;
+  Inbox inbox_;
+  Live live_;
+  Mail mail_;                       // being read
+  std::vector<RequestKey> over_;    // ended since the last sweep
+  std::vector<RequestKey> broken_;  // their sinks threw
+
+  // Of the step in flight.
+  struct TaskOwner {
+    int32_t sequence = 0;  // of the step
+    bool scores_prompt = false;
+  };
+  std::vector<SampleTask> tasks_;  // Step::samples first
+  std::vector<TaskOwner> owners_;
+  std::vector<SampleOutcome> outcomes_;
+  StepResult result_;
+
+  EngineStats counters_;  // what publish_stats() copies
+  int64_t window_start_ns_ = 0;
+  uint64_t window_tokens_ = 0;
+  std::atomic<bool> failed_{false};
+  mutable std::mutex stats_mutex_;  // held to copy one pointer
+  std::shared_ptr<const EngineStats> stats_;
+};
+
+}  // namespace bifocal::engine

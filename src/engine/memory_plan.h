@@ -1,0 +1,45 @@
+// Where the memory goes, worked out before it is taken.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "engine/engine.h"
+#include "kv/kv_cache.h"
+
+namespace bifocal::engine {
+
+// What the machine lets this process have: physical memory, or the control group's limit when that is less.
+uint64_t usable_memory_bytes();
+
+struct MemoryNeeds {
+  uint64_t weight_bytes = 0;
+  uint64_t workspace_bytes = 0;    // the model's, for one step
+  uint64_t plan_buffer_bytes = 0;  // the attention backends'
+  uint64_t logit_bytes = 0;
+  std::span<const kv::LayerShape> layers;
+  int64_t context_length = 0;  // tokens
+  uint64_t usable_bytes = 0;   // of the machine
+};
+
+struct MemoryPlan {
+  MemoryNeeds needs;
+  uint64_t page_bytes = 0;  // over all layers
+  int page_size = 0;        // tokens
+  int num_pages = 0;
+  std::string kv_reason;  // what decided num_pages
+
+  int64_t kv_tokens() const { return int64_t{num_pages} * page_size; }
+  uint64_t kv_bytes() const { return page_bytes * static_cast<uint64_t>(num_pages); }
+  std::string table() const;  // for people: one line per part
+};
+
+// How many KV pages there are: kv_cache_bytes or max_total_tokens where given; else what mem_fraction_static
+// of the machine leaves after everything else, and never more than max_running_requests full contexts can
+// use. resource_exhausted with the arithmetic when not even one page fits.
+Expected<MemoryPlan> plan_memory(const MemoryNeeds& needs, const EngineOptions& options);
+
+}  // namespace bifocal::engine
