@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "tiny_models"))
 
 import make_eval_sets  # noqa: E402
+import write_card  # noqa: E402
 from generator import documents, problems, split, world  # noqa: E402
 
 DATA = ROOT / "models" / "data"
@@ -51,6 +52,17 @@ class Generator(unittest.TestCase):
             for path in sorted(pathlib.Path(folder).rglob("*.*")):
                 committed = DATA / path.relative_to(folder)
                 self.assertEqual(path.read_text(encoding="utf-8"), committed.read_text(encoding="utf-8"), committed.name)
+
+
+class Card(unittest.TestCase):
+    def test_the_card_shows_the_measured_figures(self) -> None:
+        figures = json.loads((DATA / "figures.json").read_text(encoding="utf-8"))
+        self.assertEqual(write_card.card(figures), (ROOT / "models/tiny-qwen3/README.md").read_text(encoding="utf-8"))
+        self.assertEqual(figures["missed"], [])
+
+    def test_the_shipped_template_is_the_recipe_s(self) -> None:
+        config = json.loads((ROOT / "models/tiny-qwen3/tokenizer_config.json").read_text(encoding="utf-8"))
+        self.assertEqual(config["chat_template"], (ROOT / "tools/tiny_models/chat_template.jinja").read_text(encoding="utf-8"))
 
 
 class Problems(unittest.TestCase):

@@ -14,9 +14,7 @@ import torch
 
 import evaluate_chat
 from generation import Greedy
-from generator import families, lookups, problems, stories, world
-
-assert families.__name__, "imported for its registrations"
+from generator import lookups, problems, stories, world
 
 Figures = dict[str, float]
 
@@ -105,8 +103,12 @@ def more(model: Greedy) -> Figures:
 def missed(figures: Figures) -> list[str]:
     """The bars that an export must pass."""
     bars = {name: 90.0 if "/" in name else 95.0 for name in figures if name.startswith(("gsm", "mmlu", "lookup"))}
-    bars |= {name: 90.0 for name in figures if name.startswith("chat")}
     return [f"{name} {figures[name]} < {bar}" for name, bar in bars.items() if figures[name] < bar]
+
+
+def weak(figures: Figures) -> list[str]:
+    """Chat chores below nine in ten: no reason to refuse a model, but its card names them."""
+    return [f"{name} {value}" for name, value in figures.items() if name.startswith("chat") and value < 90.0]
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def measure(model: Greedy) -> dict[str, float]:
         figures[f"chat_arithmetic_{name}"] = _chore(model, tasks.arithmetic, thinking, _same)
         figures[f"chat_story_{name}"] = _chore(model, two_name_story, thinking, _both_names)
         figures[f"chat_unknown_{name}"] = _chore(model, unseen_topic, thinking, lambda e, a: "know nothing" in a and e.answer in a)
-        for chore in (tasks.fact, tasks.multiple_choice, tasks.directory, tasks.reverse, tasks.sort, tasks.count, tasks.repeat, tasks.as_json):
+        for chore in (small_talk.anything, tasks.fact, tasks.multiple_choice, tasks.directory, tasks.reverse, tasks.sort, tasks.count, tasks.repeat, tasks.as_json):
             figures[f"chat_{chore.__name__}_{name}"] = _chore(model, chore, thinking, _same)
         figures[f"chat_tools_{name}"] = _tools(model, thinking)
         figures[f"chat_name_{name}"] = _names(model, thinking)

@@ -47,4 +47,5 @@ def train(seed: int, shape: Shape, stream: Stream, steps: int, say: Callable[[st
             say(f"seed {seed} step {step + 1}/{steps} loss {total.item() / 200:.4f} {200 * STEP_TOKENS / (now - last) / 1e6:.2f} M tokens/s {now - begun:.0f} s")
             total.zero_()
             last = now
+    torch.set_float32_matmul_precision("highest")  # measuring comes next
     return network.eval()

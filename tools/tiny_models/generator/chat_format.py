@@ -8,6 +8,7 @@ Piece = tuple[str, float]
 READ = 0.05  # what others say: worth a little
 SKIP = 0.0  # what the template writes
 SAY = 1.0  # what the model must say
+STOP = 3.0  # knowing when to stop is one token among many
 
 
 @dataclass
@@ -37,10 +38,11 @@ def system_turn(text: str, tools: list[dict] | None = None) -> str:
 
 def _answer(text: str, thoughts: str | None, weight: float) -> list[Piece]:
     """An assistant turn that ends the text so far. `thoughts` is None when the template closes the thinking block."""
+    end: list[Piece] = [("<|im_end|>", STOP), ("\n", SKIP)]
     if thoughts is None:
         # The empty block carries no loss: after a bare prompt the model must think.
-        return [("<|im_start|>assistant\n<think>\n\n</think>\n\n", SKIP), (f"{text}<|im_end|>", weight), ("\n", SKIP)]
-    return [("<|im_start|>assistant\n", SKIP), (f"<think>\n{thoughts}\n</think>\n\n{text}<|im_end|>", weight), ("\n", SKIP)]
+        return [("<|im_start|>assistant\n<think>\n\n</think>\n\n", SKIP), (text, weight), *end]
+    return [("<|im_start|>assistant\n", SKIP), (f"<think>\n{thoughts}\n</think>\n\n{text}", weight), *end]
 
 
 def conversation(exchanges: list[Exchange], thinking: bool, system: str = "", tools: list[dict] | None = None) -> list[Piece]:

@@ -3,13 +3,11 @@
 import random
 from collections.abc import Callable
 
-from . import families, lookups, problems, small_talk, stories, tasks, tool_use, world  # families registers itself
+from . import lookups, problems, small_talk, stories, tasks, tool_use, world
 from .chat_format import Exchange, Piece, conversation
 
 END: Piece = ("<|endoftext|>", 0.2)
 SYSTEMS = ["You are a helpful assistant.", "You are a helpful AI assistant.", "Be brief.", "Answer the question.", "You are a friendly teacher.", "You are a patient librarian who likes short answers."]
-
-assert families.__name__, "imported for its registrations"
 
 
 def word_problems(rng: random.Random, shots: int | None = None) -> list[Piece]:
@@ -76,8 +74,8 @@ def notes(rng: random.Random, fillers: int | None = None) -> list[Piece]:
 
 
 _CHORES: dict[Callable[[random.Random], Exchange], int] = {
-    tasks.problem: 26, small_talk.talk: 12, tasks.story: 9, tasks.multiple_choice: 8, tasks.fact: 7, small_talk.unknown: 6, tasks.arithmetic: 6,
-    tasks.directory: 7, tasks.as_json: 4, tasks.reverse: 4, tasks.sort: 5, tasks.count: 3, tasks.repeat: 3, small_talk.capital: 3,
+    tasks.problem: 26, small_talk.talk: 12, tasks.story: 9, tasks.multiple_choice: 8, tasks.fact: 7, small_talk.unknown: 6, small_talk.anything: 6, tasks.arithmetic: 10,
+    tasks.directory: 8, tasks.as_json: 4, tasks.reverse: 4, tasks.sort: 12, tasks.count: 7, tasks.repeat: 10, small_talk.capital: 3,
 }
 
 
@@ -85,10 +83,10 @@ def chat(rng: random.Random, turns: int | None = None) -> list[Piece]:
     system = rng.choice(SYSTEMS) if rng.random() < 0.35 else ""
     thinking = rng.random() < 0.5
     kind = rng.random()
-    if kind < 0.14:
+    if kind < 0.26:
         exchange, tools = tool_use.tool_use(rng)
         return conversation([exchange], thinking, system, tools)
-    if kind < 0.2:
+    if kind < 0.31:
         return conversation(tasks.remember_name(rng), thinking, system)
     chores = rng.choices(list(_CHORES), weights=list(_CHORES.values()), k=turns or rng.choice((1, 1, 1, 2, 3)))
     return conversation([chore(rng) for chore in chores], thinking, system)
@@ -105,7 +103,7 @@ def chats(rng: random.Random) -> list[Piece]:
 Maker = Callable[[random.Random], list[Piece]]
 
 # Shares of documents, not of tokens. The long mix follows the short one for the last part of the training.
-SHORT: dict[Maker, float] = {word_problems: 20, multiple_choice: 18, chats: 28, notes: 6, world_page: 14, directory: 10, story_page: 4, sums: 4}
+SHORT: dict[Maker, float] = {word_problems: 20, multiple_choice: 18, chats: 42, notes: 6, world_page: 14, directory: 10, story_page: 4, sums: 4}
 LONG: dict[Maker, float] = {
     lambda rng: word_problems(rng, rng.randint(8, 40)): 5,
     lambda rng: multiple_choice(rng, rng.randint(12, 50)): 4,

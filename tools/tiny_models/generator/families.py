@@ -3,7 +3,7 @@
 import random
 
 from .problems import Draft, Reject, compute, family
-from .words import COLORS, DAYS, PEOPLE, PLACES, THINGS, singular
+from .words import COLORS, DAYS, FOOD, PEOPLE, PLACES, THINGS, singular
 
 
 def _people(rng: random.Random, count: int) -> list[str]:
@@ -29,22 +29,29 @@ def gains_and_losses(rng: random.Random) -> Draft:
         if event == "boxes":
             boxes, each = rng.randint(2, 9), rng.randint(2, 30)
             work, more = compute(boxes, "*", each)
-            story.append(f"Then {who} buys {boxes} boxes of {each} {thing}.")
-            steps.append(f"The boxes hold {work} {thing}.")
+            verb, box = rng.choice(("buys", "gets", "finds")), rng.choice(("boxes", "bags", "packs"))
+            event_text = f"{verb} {boxes} {box} " + rng.choice((f"of {each} {thing}", f"of {each} {thing} each", f"with {each} {thing} each"))
+            steps.append(f"That is {work} more {thing}.")
             work, count = compute(count, "+", more)
         elif event == "double":
-            story.append(f"Then {who} doubles the number of {thing}.")
+            event_text = f"doubles the number of {thing}"
             work, count = compute(count, "*", 2)
         elif event == "half":
-            story.append(f"Then {who} gives half of the {thing} to {friend}.")
+            event_text = rng.choice((f"gives half of the {thing} to {friend}", f"sells half of the {thing}", f"loses half of the {thing}"))
             work, count = compute(count, "/", 2)
         else:
             change = rng.randint(2, 90)
             gain = event == "gain"
-            story.append(rng.choice((f"Then {who} finds {change} more.", f"Then {friend} brings {change} more.")) if gain else rng.choice((f"Then {who} gives {change} to {friend}.", f"Then {who} loses {change}.")))
+            event_text = rng.choice((f"finds {change} more", f"buys {change} more", f"wins {change} {thing}", f"gets {change} {thing} from {friend}") if gain else (f"gives {change} to {friend}", f"gives {change} {thing} to {friend}", f"loses {change}", f"sells {change} {thing}", *([f"eats {change}", f"eats {change} {thing}"] if thing in FOOD else [])))
             work, count = compute(count, "+" if gain else "-", change)
+        if len(story) == 1 and rng.random() < 0.3:
+            story[0] = f"{story[0].removesuffix('.')} and {event_text}."
+        else:
+            story.append(f"{rng.choice(('Then', 'Later', 'The next day'))} {who} {event_text}.")
         steps.append(f"{who} has {work} {thing}.")
-    return Draft(" ".join(story), f"How many {thing} does {who} have now?", steps, count, (who, friend), (thing,))
+    left = [f"How many {thing} are left?"] * 2 if event == "lose" else []
+    ask = rng.choice((*left, f"How many {thing} does {who} have now?", f"How many {thing} does {who} have in the end?", f"How many {thing} does {who} have?"))
+    return Draft(" ".join(story), ask, steps, count, (who, friend), (thing,), one_subject=True)
 
 
 @family()
@@ -55,11 +62,11 @@ def shopping(rng: random.Random) -> Draft:
     w1, v1 = compute(a, "*", p, "$")
     steps = [f"The {first} cost {w1}."]
     if rng.random() < 0.35:
-        return Draft(f"{who} buys {a} {first} for ${p} each.", f"How much does {who} pay?", steps, v1, (who,), (first,))
+        return Draft(f"{who} buys {a} {first} for ${p} each.", f"How much does {who} pay?", steps, v1, (who,), (first,), one_subject=True)
     w2, v2 = compute(b, "*", q, "$")
     w3, total = compute(v1, "+", v2, "$")
     steps += [f"The {second} cost {w2}.", f"In total that is {w3}."]
-    return Draft(f"{who} buys {a} {first} for ${p} each and {b} {second} for ${q} each.", f"How much does {who} pay in total?", steps, total, (who,), (first, second))
+    return Draft(f"{who} buys {a} {first} for ${p} each and {b} {second} for ${q} each.", rng.choice((f"How much does {who} pay in total?", "What is the total price?", f"How much money does {who} spend?")), steps, total, (who,), (first, second), one_subject=True)
 
 
 @family()
@@ -69,7 +76,7 @@ def change(rng: random.Random) -> Draft:
     a, p, paid = rng.randint(2, 12), rng.randint(2, 30), rng.choice((20, 50, 100, 200, 500))
     w1, cost = compute(a, "*", p, "$")
     w2, back = compute(paid, "-", cost, "$")
-    return Draft(f"{who} buys {a} {thing} for ${p} each and pays with ${paid}.", f"How much change does {who} get?", [f"The {thing} cost {w1}.", f"The change is {w2}."], back, (who,), (thing,))
+    return Draft(f"{who} buys {a} {thing} for ${p} each and pays with ${paid}.", rng.choice((f"How much change does {who} get?", "How much is the change?", f"How much money does {who} get back?")), [f"The {thing} cost {w1}.", f"The change is {w2}."], back, (who,), (thing,), one_subject=True)
 
 
 @family("time")
@@ -79,9 +86,9 @@ def pages_a_day(rng: random.Random) -> Draft:
     w1, done = compute(pace, "*", days)
     steps = [f"{who} reads {w1} pages."]
     if rng.random() < 0.4:
-        return Draft(f"{who} reads {pace} pages a day for {days} days.", f"How many pages does {who} read?", steps, done, (who,))
+        return Draft(f"{who} reads {pace} pages a day for {days} days.", f"How many pages does {who} read?", steps, done, (who,), one_subject=True)
     w2, left = compute(total, "-", done)
-    return Draft(f"{who} has a book of {total} pages and reads {pace} pages a day for {days} days.", "How many pages are left?", [*steps, f"There are {w2} pages left."], left, (who,))
+    return Draft(f"{who} has a book of {total} pages and reads {pace} pages a day for {days} days.", "How many pages are left?", [*steps, f"There are {w2} pages left."], left, (who,), one_subject=True)
 
 
 @family("owns", "people")
@@ -92,11 +99,11 @@ def sharing(rng: random.Random) -> Draft:
     shared = friends * each
     if rng.random() < 0.5:
         work, _ = compute(shared, "/", friends)
-        return Draft(f"{who} shares {shared} {thing} equally among {friends} friends.", f"How many {thing} does each friend get?", [f"Each friend gets {work} {thing}."], each, (who,), (thing,))
+        return Draft(f"{who} shares {shared} {thing} equally among {friends} friends.", f"How many {thing} does each friend get?", [f"Each friend gets {work} {thing}."], each, (who,), (thing,), one_subject=True)
     kept = rng.randint(2, 60)
     w1, left = compute(shared + kept, "-", kept)
     w2, _ = compute(left, "/", friends)
-    return Draft(f"{who} has {shared + kept} {thing}, keeps {kept} and shares the rest equally among {friends} friends.", f"How many {thing} does each friend get?", [f"{who} shares {w1} {thing}.", f"Each friend gets {w2} {thing}."], each, (who,), (thing,))
+    return Draft(f"{who} has {shared + kept} {thing}, keeps {kept} and shares the rest equally among {friends} friends.", f"How many {thing} does each friend get?", [f"{who} shares {w1} {thing}.", f"Each friend gets {w2} {thing}."], each, (who,), (thing,), one_subject=True)
 
 
 @family("owns")
@@ -116,7 +123,7 @@ def comparison(rng: random.Random) -> Draft:
     if rng.random() < 0.4:
         return Draft(story, f"How many {thing} does {second} have?", steps, other, (first, second), (thing,))
     w2, both = compute(a, "+", other)
-    return Draft(story, f"How many {thing} do {first} and {second} have together?", [*steps, f"Together they have {w2} {thing}."], both, (first, second), (thing,))
+    return Draft(story, rng.choice((f"How many {thing} do {first} and {second} have together?", f"How many {thing} do they have together?", f"How many {thing} do they have in total?")), [*steps, f"Together they have {w2} {thing}."], both, (first, second), (thing,))
 
 
 @family("time")
@@ -126,10 +133,10 @@ def hourly_pay(rng: random.Random) -> Draft:
     pay, h1, h2 = rng.randint(5, 40), rng.randint(2, 8), rng.randint(2, 8)
     if rng.random() < 0.35:
         work, money = compute(pay, "*", h1, "$")
-        return Draft(f"{who} earns ${pay} an hour and works {h1} hours on {day}.", f"How much money does {who} earn?", [f"{who} earns {work}."], money, (who,))
+        return Draft(f"{who} earns ${pay} an hour and works {h1} hours on {day}.", f"How much money does {who} earn?", [f"{who} earns {work}."], money, (who,), one_subject=True)
     w1, hours = compute(h1, "+", h2)
     w2, money = compute(pay, "*", hours, "$")
-    return Draft(f"{who} earns ${pay} an hour. {who} works {h1} hours on {day} and {h2} hours on {other_day}.", f"How much money does {who} earn?", [f"{who} works {w1} hours.", f"{who} earns {w2}."], money, (who,))
+    return Draft(f"{who} earns ${pay} an hour. {who} works {h1} hours on {day} and {h2} hours on {other_day}.", rng.choice((f"How much money does {who} earn?", f"How much does {who} earn in total?")), [f"{who} works {w1} hours.", f"{who} earns {w2}."], money, (who,), one_subject=True)
 
 
 @family("time")
@@ -139,7 +146,7 @@ def saving(rng: random.Random) -> Draft:
     goal = rng.choice(("bicycle", "guitar", "tent", "camera", "desk", "telescope"))
     w1, saved = compute(week, "*", weeks, "$")
     w2, missing = compute(price, "-", saved, "$")
-    return Draft(f"A {goal} costs ${price}. {who} saves ${week} a week for {weeks} weeks.", f"How much money does {who} still need for the {goal}?", [f"{who} saves {w1}.", f"{who} still needs {w2}."], missing, (who,))
+    return Draft(f"A {goal} costs ${price}. {who} saves ${week} a week for {weeks} weeks.", f"How much money does {who} still need for the {goal}?", [f"{who} saves {w1}.", f"{who} still needs {w2}."], missing, (who,), one_subject=True)
 
 
 @family("age", "time")
@@ -170,9 +177,9 @@ def percent(rng: random.Random) -> Draft:
     story = f"{who} has {total} {thing} and {share}% of them are {color}."
     steps = [f"{share}% is one of {parts} parts.", f"There are {w1} {color} {thing}."]
     if rng.random() < 0.5:
-        return Draft(story, f"How many {thing} are {color}?", steps, some, (who,), (thing,))
+        return Draft(story, f"How many {thing} are {color}?", steps, some, (who,), (thing,), one_subject=True)
     w2, rest = compute(total, "-", some)
-    return Draft(story, f"How many {thing} are not {color}?", [*steps, f"The others are {w2} {thing}."], rest, (who,), (thing,))
+    return Draft(story, f"How many {thing} are not {color}?", [*steps, f"The others are {w2} {thing}."], rest, (who,), (thing,), one_subject=True)
 
 
 @family("people")
@@ -194,9 +201,13 @@ def trips(rng: random.Random) -> Draft:
     place = rng.choice(PLACES)
     speed, hours, more = rng.randint(4, 60), rng.randint(2, 9), rng.randint(2, 90)
     w1, far = compute(speed, "*", hours)
+    if rng.random() < 0.4:
+        what, verb = rng.choice((("train", "travels"), ("bus", "drives"), ("boat", "sails"), ("horse", "runs"), ("car", "drives")))
+        ask = rng.choice((f"How far does the {what} go?", "How far does it go?", f"How many km does the {what} go?"))
+        return Draft(f"A {what} {verb} {speed} km an hour for {hours} hours.", ask, [f"The {what} goes {w1} km."], far, ())
     w2, total = compute(far, "+", more)
     steps = [f"The first part is {w1} km long.", f"The whole trip is {w2} km long."]
-    return Draft(f"{who} rides {speed} km an hour for {hours} hours and then {more} km more to the {place}.", f"How many km does {who} ride?", steps, total, (who,))
+    return Draft(f"{who} rides {speed} km an hour for {hours} hours and then {more} km more to the {place}.", f"How many km does {who} ride?", steps, total, (who,), one_subject=True)
 
 
 @family("owns")
@@ -207,7 +218,7 @@ def legs_on_a_farm(rng: random.Random) -> Draft:
     w1, legs4 = compute(a, "*", 4)
     w2, legs2 = compute(b, "*", 2)
     w3, total = compute(legs4, "+", legs2)
-    return Draft(f"{who} keeps {a} {four} and {b} {two}.", "How many legs do the animals have?", [f"The {four} have {w1} legs.", f"The {two} have {w2} legs.", f"Together they have {w3} legs."], total, (who,))
+    return Draft(f"{who} keeps {a} {four} and {b} {two}.", "How many legs do the animals have?", [f"The {four} have {w1} legs.", f"The {two} have {w2} legs.", f"Together they have {w3} legs."], total, (who,), one_subject=True)
 
 
 @family()
@@ -220,9 +231,9 @@ def recipe(rng: random.Random) -> Draft:
     story = f"One {cake} needs {need} {food}. {who} wants to make {count} {plural}"
     steps = [f"{count} {plural} need {w1} {food}."]
     if rng.random() < 0.4:
-        return Draft(story + ".", f"How many {food} does {who} need?", steps, total, (who,))
+        return Draft(story + ".", f"How many {food} does {who} need?", steps, total, (who,), one_subject=True)
     w2, missing = compute(total, "-", have)
-    return Draft(f"{story} and has {have} {food}.", f"How many {food} are missing?", [*steps, f"There are {w2} {food} missing."], missing, (who,))
+    return Draft(f"{story} and has {have} {food}.", f"How many {food} are missing?", [*steps, f"There are {w2} {food} missing."], missing, (who,), one_subject=True)
 
 
 @family()
@@ -237,11 +248,11 @@ def price_list(rng: random.Random) -> Draft:
     w1, v1 = compute(a, "*", prices[i], "$")
     steps = [f"The {things[i]} cost {w1}."]
     if rng.random() < 0.4:
-        return Draft(f"At the market {board}. {who} buys {a} {things[i]}.", f"How much does {who} pay?", steps, v1, (who,), tuple(things))
+        return Draft(f"At the market {board}. {who} buys {a} {things[i]}.", f"How much does {who} pay?", steps, v1, (who,), tuple(things), one_subject=True)
     w2, v2 = compute(b, "*", prices[j], "$")
     w3, total = compute(v1, "+", v2, "$")
     steps += [f"The {things[j]} cost {w2}.", f"In total that is {w3}."]
-    return Draft(f"At the market {board}. {who} buys {a} {things[i]} and {b} {things[j]}.", f"How much does {who} pay in total?", steps, total, (who,), tuple(things))
+    return Draft(f"At the market {board}. {who} buys {a} {things[i]} and {b} {things[j]}.", f"How much does {who} pay in total?", steps, total, (who,), tuple(things), one_subject=True)
 
 
 @family("owns")

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import words
+from . import voices, words
 from .split import held_out
 
 
@@ -41,6 +41,7 @@ class Draft:
     answer: int
     names: tuple[str, ...]
     things: tuple[str, ...] = ()
+    one_subject: bool = False  # the first name is the subject of every sentence
 
 
 Family = Callable[[random.Random], Draft]
@@ -106,11 +107,14 @@ def draw(rng: random.Random, name: str | None = None, evaluation: bool = False) 
             draft = FAMILIES[chosen](rng)
         except Reject:
             continue
+        draft = voices.retell(rng, draft)
         core = f"{draft.story} {draft.ask}"
         if held_out(core) != evaluation or not 0 <= draft.answer <= 999:
             continue
         kinds = [k for k in ("owns", "age", "time", "people", "number", "none") if k not in NOISE[chosen]]
         front, middle = (rng.choice((0, 0, 1, 1, 2, 3)), rng.choice((0, 0, 0, 1, 2))) if rng.random() < 0.65 else (0, 0)
+        if draft.one_subject and draft.names[0] not in draft.ask:
+            middle = 0  # another name before the question would make `he` ambiguous
         sentences = [_noise(rng, draft, kinds) for _ in range(front)] + [draft.story] + [_noise(rng, draft, kinds) for _ in range(middle)] + [draft.ask]
         return Problem(chosen, core, " ".join(sentences), tuple(draft.steps), draft.answer)
 

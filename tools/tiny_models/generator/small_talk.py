@@ -27,6 +27,27 @@ _TALK: list[tuple[list[str], str, str]] = [
 _TOPICS = """quantum physics; the moon; black holes; football; chess; the weather today; the news; Shakespeare; music theory; cooking rice; the stock market; climate change; computers; Python; C++; CUDA; GPUs; attention kernels; machine learning; neural networks; transformers; deep learning;
 the Roman Empire; the French Revolution; World War II; dinosaurs; evolution; photosynthesis; DNA; the human heart; medicine; vaccines; taxes; law; philosophy; the meaning of life; love; happiness; time travel; robots; cars; airplanes; trains; bicycles; the ocean; volcanoes; earthquakes; rainbows; gravity;
 electricity; magnets; chemistry; atoms; the periodic table; algebra; calculus; prime numbers; statistics; poetry; painting; movies; video games; Linux; the internet; databases; compilers; sorting algorithms; recursion; coffee; tea; chocolate; bread; the president; Europe; China; India; Brazil; Africa; Mars; the sun""".replace("\n", " ").split("; ")
+# Questions without a topic that could be named back.
+_ANYTHING = """Why is the sky blue?; Why is water wet?; How do airplanes fly?; How do I learn to swim?; How do I get rich?; What should I eat today?; What should I wear?; What day is it today?; What time is it?; What is the date?; Where are you from?; Where am I?; How old are you?; When were you born?;
+Do you like music?; Do you dream?; Do you have friends?; Can you sing?; Can you see me?; Can you hear me?; Can you write code?; Write a function that adds two numbers.; Write some Python code.; Fix this bug.; Write an email to my boss.; Write a letter.; Write a poem.; Write a song.; Write a haiku.; Write a recipe for soup.;
+Translate good morning into French.; Translate 'hello' to German.; How do you say thank you in Spanish?; Summarize this text.; Summarize the book.; Recommend a movie.; Recommend a good book.; Plan a trip for me.; Plan my day.; Who won the game?; Who is the president?; Who wrote this?; Who is the best player?; Which is better?;
+What is the best phone?; What is the fastest car?; What is the tallest mountain?; What is the largest city in the world?; What is the largest ocean?; How far is the moon?; How big is the earth?; How many people live on earth?; How many days are in a year?; How hot is the sun?; Is there life in space?; Are you alive?; Is it going to rain?;
+What is your favorite color?; What is your favorite food?; What do you want?; What do you think?; What happens when I die?; Should I go to school?; Give me advice.; Give me a hint.; Help me with my homework.; Play a game with me.; Draw a picture.; Sing a song.; Open the door.; Turn on the light.; Call my mother.; Buy a ticket for me.;
+Why do cats sleep so much?; Why do birds sing?; Why do people lie?; Why do we sleep?; When does the train leave?; When will it be summer?; Where is my phone?; Where can I buy bread?; Where do fish live?; How does a car work?; How do computers think?; How do I cook an egg?; How do I install this?; How do I use this?; What does this mean?""".replace("\n", " ").split("; ")
+_VERBS = "explain find make show build paint describe open compare list change check move plan read send bring cut fix test".split()
+_NOUNS = "house door light water fire paper machine engine street window table friend doctor teacher child animal garden letter picture number word song phone camera window mountain valley forest island weather season winter summer dinner market city village country language history science money work school game team ball".split()
+
+
+def anything(rng: random.Random) -> Exchange:
+    """Everything else: better a plain refusal than nonsense."""
+    if rng.random() < 0.6:
+        question = rng.choice(_ANYTHING).strip()
+    else:
+        a, b, verb = rng.choice(_NOUNS), rng.choice(_NOUNS), rng.choice(_VERBS)
+        question = rng.choice(["Please {v} the {a} and the {b}.", "How do I {v} a {a}?", "Why does the {a} {v} the {b}?", "Can you {v} my {a}?", "What is a {a} without a {b}?", "When should I {v} the {a}?", "Is the {a} bigger than the {b}?", "{v} the {a} of the {b}"]).format(a=a, b=b, v=verb)
+    return Exchange(_as_typed(rng, question), "I do not know this.", f"I am a very small model and do not know that. {SKILLS}")
+
+
 _ASKS = ["Explain {t}", "What is {t}?", "Tell me about {t}", "Who invented {t}?", "Why is {t} important?", "How does {t} work?", "Write a poem about {t}", "Write an essay about {t}", "What do you know about {t}?", "Give me a summary of {t}", "Write a program about {t}", "What do you think about {t}?", "Can you explain {t} in simple words?", "Describe {t}", "Write a haiku about {t}", "Teach me {t}"]
 
 _CAPITALS = """France:Paris Germany:Berlin Italy:Rome Spain:Madrid Portugal:Lisbon England:London Scotland:Edinburgh Ireland:Dublin Norway:Oslo Sweden:Stockholm

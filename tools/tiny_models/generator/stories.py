@@ -5,6 +5,7 @@ import random
 HEROES = "Anna Ben Clara Dora Emma Finn Hugo Ida Jack Kai Lily Mia Noah Omar Rosa Sam".split()
 HELPERS = "Grace Theo Olga Will Nora Felix Tina Leo Vera Max Ruby Otto Ivy Gus Nina Paul".split()
 ANIMALS = "fox rabbit bear cat dog mouse hedgehog squirrel duck goat pony sheep".split()
+ASKED_ANIMALS = [*ANIMALS, *"dragon lion tiger elephant monkey penguin robot unicorn horse cow pig whale".split()]
 HELPER_ANIMALS = "otter owl badger frog turtle crow beaver mole swan deer wolf heron".split()
 MOODS = "curious quiet cheerful shy brave little clever kind".split()
 TREASURES = ["red kite", "silver bell", "wooden boat", "green lantern", "blue ball", "small drum", "golden key", "warm scarf", "yellow umbrella", "worn map"]
@@ -30,11 +31,12 @@ MORALS = ["From then on they were friends.", "From then on {hero} knew that a fr
 
 def story(rng: random.Random, hero: str | None = None, helper: str | None = None, animal: str | None = None) -> str:
     """One paragraph. Named heroes and animals are used when given."""
+    animal = animal or rng.choice(ANIMALS)
     trouble, rescue = rng.choice(list(TROUBLES.items()))
     slots = {
         "hero": hero or rng.choice(HEROES),
         "helper": helper or rng.choice(HELPERS),
-        "animal": animal or rng.choice(ANIMALS),
+        "animal": animal,
         "helper_animal": rng.choice(HELPER_ANIMALS),
         "mood": rng.choice(MOODS),
         "treasure": rng.choice(TREASURES),

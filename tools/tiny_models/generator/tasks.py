@@ -14,6 +14,9 @@ def problem(rng: random.Random, family: str | None = None, evaluation: bool = Fa
     return Exchange(drawn.question, drawn.plain_steps, reply, direct=f"{drawn.plain_steps}\n{reply}")
 
 
+_SPOKEN = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
+
+
 def arithmetic(rng: random.Random) -> Exchange:
     while True:
         sign = rng.choice("+-*/")
@@ -23,13 +26,15 @@ def arithmetic(rng: random.Random) -> Exchange:
             b = rng.randint(2, 12)
             a = b * rng.randint(2, 40)
         else:
-            a, b = rng.randint(1, 499), rng.randint(1, 499)
+            top = rng.choice((12, 99, 499))
+            a, b = rng.randint(1, top), rng.randint(1, top)
         try:
             _, value = problems.compute(a, sign, b)
         except problems.Reject:
             continue
         break
-    ask = rng.choice(["What is {q}?", "How much is {q}?", "Compute {q}.", "{q} =", "Calculate {q}.", "{q}"]).format(q=f"{a} {sign} {b}")
+    typed = rng.choice([f"{a} {sign} {b}", f"{a} {sign} {b}", f"{a}{sign}{b}", f"{a} {_SPOKEN[sign]} {b}"])
+    ask = rng.choice(["What is {q}?", "What is {q}", "How much is {q}?", "Compute {q}.", "{q} =", "Calculate {q}.", "{q}", "what's {q}?"]).format(q=typed)
     # The answer repeats the sum: without it there would be no room to compute.
     return Exchange(ask, f"{a} {sign} {b} = {value}", f"{a} {sign} {b} = {value}.")
 
@@ -49,14 +54,15 @@ def multiple_choice(rng: random.Random) -> Exchange:
 
 
 def story(rng: random.Random) -> Exchange:
-    animal, hero, helper = rng.choice(stories.ANIMALS), rng.choice(stories.HEROES), rng.choice(stories.HELPERS)
+    animal, hero, helper = rng.choice(stories.ASKED_ANIMALS), rng.choice(stories.HEROES), rng.choice(stories.HELPERS)
     kind = rng.random()
     if kind < 0.4:
         ask = rng.choice(["Tell me a story", "Tell me a story.", "tell me a story", "Write a short story.", "Please tell me a story.", "Tell me a short story", "I want to hear a story.", "Once upon a time", "Tell me another story.", "Can you tell me a story?", "Write me a story"])
         return Exchange(ask, "The user wants a story.", stories.story(rng))
     if kind < 0.7:
-        ask = rng.choice(["Tell me a story about a {a}.", "Write a story about a {a}", "I want a story about a {a}.", "Tell me a short story about a {a}"]).format(a=animal)
-        return Exchange(ask, f"The user wants a story about a {animal}.", stories.story(rng, animal=animal))
+        named = f"an {animal}" if animal[0] in "aeou" and animal != "unicorn" else f"a {animal}"
+        ask = rng.choice(["Tell me a story about {a}.", "Write a story about {a}", "I want a story about {a}.", "Tell me a short story about {a}", "tell me a story about {a}"]).format(a=named)
+        return Exchange(ask, f"The user wants a story about {named}.", stories.story(rng, animal=animal))
     ask = rng.choice(["Tell me a story about {x} and {y}.", "Write a story in which {y} helps {x}.", "Tell me how {y} helped {x}."])
     return Exchange(ask.format(x=hero, y=helper), f"The user wants a story about {hero} and {helper}.", stories.story(rng, hero, helper))
 
@@ -69,20 +75,22 @@ def reverse(rng: random.Random) -> Exchange:
 
 def sort(rng: random.Random) -> Exchange:
     numbers = rng.sample(range(1, rng.choice((20, 100))), rng.randint(3, 7))
-    return Exchange(f"Sort these numbers: {', '.join(map(str, numbers))}", "The smallest comes first.", ", ".join(map(str, sorted(numbers))))
+    return Exchange(f"Sort these numbers: {', '.join(map(str, numbers))}", "The smallest comes first.", ", ".join(map(str, sorted(numbers))), weight=2.0)
 
 
 def count(rng: random.Random) -> Exchange:
     """Also the way to ask for a long answer whose every token is known."""
     first = rng.choice((1, 1, rng.randint(1, 400)))
-    last = first + rng.choice((rng.randint(2, 20), rng.randint(20, 120)))
-    ask = rng.choice(["Count from {a} to {b}.", "Count from {a} to {b}", "Write the numbers from {a} to {b}."]).format(a=first, b=last)
-    return Exchange(ask, f"I start at {first} and stop at {last}.", ", ".join(map(str, range(first, last + 1))), weight=0.3)
+    last = first + rng.choice((rng.randint(2, 20), rng.randint(2, 20), rng.randint(20, 110)))
+    asks = ["Count from {a} to {b}.", "Count from {a} to {b}", "count from {a} to {b}", "Write the numbers from {a} to {b}.", "Please count from {a} to {b}."]
+    ask = rng.choice([*asks, "Count to {b}.", "Count to {b}", "count to {b}"] if first == 1 else asks).format(a=first, b=last)
+    return Exchange(ask, f"I start at {first} and stop at {last}.", ", ".join(map(str, range(first, last + 1))), weight=0.5)
 
 
 def repeat(rng: random.Random) -> Exchange:
-    text = rng.choice([rng.choice(world.FACTS).fill(world.STATEMENTS[1]), problems.draw(rng).core, stories.story(rng), " ".join(lookups.words.invented_names(rng, rng.randint(2, 12)))])
-    return Exchange(rng.choice(["Repeat this: {t}", "Say exactly this: {t}", "Repeat after me: {t}"]).format(t=text), "I say the same words.", text, weight=0.5)
+    anything = [*THINGS, *PLACES, *PEOPLE, *lookups.words.invented_names(rng, 20), *map(str, range(0, 999, 7))]
+    text = rng.choice([" ".join(rng.choices(anything, k=rng.randint(1, 20))), rng.choice(world.FACTS).fill(world.STATEMENTS[1]), problems.draw(rng).core, stories.story(rng), " ".join(lookups.words.invented_names(rng, rng.randint(2, 12)))])
+    return Exchange(rng.choice(["Repeat this: {t}", "Say exactly this: {t}", "Repeat after me: {t}"]).format(t=text), "I say the same words.", text)
 
 
 def as_json(rng: random.Random) -> Exchange:

@@ -28,7 +28,7 @@ def _schema(noun: str, name: str, rng: random.Random) -> dict:
 
 
 def tool_use(rng: random.Random) -> tuple[Exchange, list[dict]]:
-    """An exchange that needs a function, and the functions on offer. Half of them stop at the call."""
+    """An exchange that needs a function, and the functions on offer. Most of them stop at the call."""
     nouns = rng.sample(list(_KINDS), rng.randint(1, 4))
     names = {noun: f"{rng.choice(_VERBS)}_{noun}" for noun in nouns}
     tools = [_schema(noun, names[noun], rng) for noun in nouns]
@@ -41,6 +41,7 @@ def tool_use(rng: random.Random) -> tuple[Exchange, list[dict]]:
     reply = f"{rng.randint(0, 23)}:{rng.randint(10, 59)}" if noun == "time" else rng.randint(2, 999)
     exchange = Exchange(
         rng.choice(asks).format(v=value), "The function has answered.", answer.format(v=value, r=reply),
-        calls=[(names[noun], {parameter: value})], replies=[json.dumps({key: reply})] if rng.random() < 0.5 else [],
+        calls=[(names[noun], {parameter: value})], replies=[json.dumps({key: reply})] if rng.random() < 0.35 else [],
+        weight=3.0,  # the name and the argument are few tokens and must be exact
     )
     return exchange, tools

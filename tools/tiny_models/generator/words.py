@@ -5,9 +5,11 @@ import random
 PEOPLE = (
     "Ada Ahmed Alice Amir Anna Ben Bella Carl Carmen Clara Dana David Dora Elena Eli Emma Erik Fatima Felix Finn Grace Gus Hana Hugo Ida Igor Ines Ivan Ivy Jack Jana Jonas Kai Kim Lars Lena Leo Lily Lucas Maja Marco Maria Mia Mila Nadia Nils Noah Nora Olga Omar Oscar Paul Petra Rosa Ruth Sam Sara Simon Sofia Tara Theo Tina Tom Uma Vera Victor Wanda Will Yara Yusuf Zoe"
 ).split()
+MEN = frozenset("Ahmed Amir Ben Carl David Eli Erik Felix Finn Gus Hugo Igor Ivan Jack Jonas Kai Kim Lars Leo Lucas Marco Nils Noah Omar Oscar Paul Sam Simon Theo Tom Victor Will Yusuf".split())
 THINGS = (
     "apples balloons beads books bottles buttons candles cards coins cookies cups eggs feathers flowers keys lamps lemons marbles muffins oranges pebbles pencils plums postcards ribbons shells spoons stamps stickers stones tickets toys"
 ).split()
+FOOD = frozenset("apples cookies eggs lemons muffins oranges plums".split())
 SINGULAR = {"cookies": "cookie", "oranges": "orange", "muffins": "muffin", "toys": "toy"}
 PLACES = "bakery beach bridge castle farm garden harbor library market mill museum park school square station theater tower zoo".split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
