@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <functional>
 #include <utility>
 
 #include "base/hash.h"
@@ -143,7 +142,7 @@ Status Bpe::read_merges(JsonValue& merges) {
                                           : !right ? right_text
                                                    : merged));
     }
-    merges_.set(*left, *right, {static_cast<uint32_t>(i), *id});
+    merges_.set(*left, *right, {static_cast<int32_t>(i), *id});
   }
   return {};
 }
@@ -170,63 +169,51 @@ void Bpe::append_symbols(std::string_view piece, std::vector<Symbol>& symbols) c
     const bool fused = after_unknown && fuse_unknown_;
     after_unknown = false;
     if (id >= 0) {
-      symbols.push_back({id, 0, 0, {}});
+      symbols.push_back({id, -1, 0, 0});
     } else if (byte_fallback_) {
       for (const char byte : character)
-        symbols.push_back({byte_ids_[static_cast<unsigned char>(byte)], 0, 0, {}});
+        symbols.push_back({byte_ids_[static_cast<unsigned char>(byte)], -1, 0, 0});
     } else if (unknown_ >= 0) {
-      if (!fused) symbols.push_back({unknown_, 0, 0, {}});
+      if (!fused) symbols.push_back({unknown_, -1, 0, 0});
       after_unknown = true;
     }
   }
 }
 
-// Repeatedly merges the pair of lowest rank, the leftmost first among equals. The queue holds (rank, position
-// of the left symbol); an entry is stale when that symbol's rank is another one by now.
+// Merges the pair of lowest rank, the leftmost of equals, until no pair has a merge.
 void Bpe::encode(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const {
   if (ignore_merges_) {
     if (const auto id = vocabulary_->find(piece)) return out.push_back(*id);
   }
   auto& symbols = scratch.symbols;
-  auto& queue = scratch.queue;
   symbols.clear();
-  queue.clear();
   append_symbols(piece, symbols);
   if (symbols.empty()) return;
 
-  const auto entry = [](uint32_t rank, uint32_t position) { return (uint64_t{rank} << 32) | position; };
-  const auto find_merge = [&](uint32_t left) {
-    Symbol& symbol = symbols[left];
-    symbol.merge =
-        symbol.next == kNone ? MergeTable::Merge{} : merges_.find(symbol.id, symbols[symbol.next].id);
-    return symbol.merge.rank != kNone;
-  };
   const auto count = static_cast<uint32_t>(symbols.size());
+  const auto rank_of = [&](Symbol& symbol) {
+    const MergeTable::Merge merge =
+        symbol.next == kNone ? MergeTable::Merge{} : merges_.find(symbol.id, symbols[symbol.next].id);
+    symbol.merged = merge.id;
+    return merge.rank;
+  };
+  scratch.ranks.resize(count);
   for (uint32_t i = 0; i < count; ++i) {
     symbols[i].previous = i == 0 ? kNone : i - 1;
     symbols[i].next = i + 1 == count ? kNone : i + 1;
-    if (find_merge(i)) queue.push_back(entry(symbols[i].merge.rank, i));
+    scratch.ranks[i] = rank_of(symbols[i]);
   }
-  std::make_heap(queue.begin(), queue.end(), std::greater<>());
-  const auto push = [&](uint32_t left) {
-    if (!find_merge(left)) return;
-    queue.push_back(entry(symbols[left].merge.rank, left));
-    std::push_heap(queue.begin(), queue.end(), std::greater<>());
-  };
-  while (!queue.empty()) {
-    std::pop_heap(queue.begin(), queue.end(), std::greater<>());
-    const auto rank = static_cast<uint32_t>(queue.back() >> 32);
-    const auto left = static_cast<uint32_t>(queue.back());
-    queue.pop_back();
+  MinTree& tree = scratch.tree;
+  tree.assign(scratch.ranks);
+  for (size_t left = tree.argmin(); left != SIZE_MAX; left = tree.argmin()) {
     Symbol& symbol = symbols[left];
-    if (symbol.merge.rank != rank) continue;
-    Symbol& right = symbols[symbol.next];
-    symbol.id = symbol.merge.id;
-    symbol.next = right.next;
-    right.merge = {};
-    if (symbol.next != kNone) symbols[symbol.next].previous = left;
-    push(left);
-    if (symbol.previous != kNone) push(symbol.previous);
+    const uint32_t right = symbol.next;
+    symbol.id = symbol.merged;
+    symbol.next = symbols[right].next;
+    if (symbol.next != kNone) symbols[symbol.next].previous = static_cast<uint32_t>(left);
+    tree.set(right, MinTree::kNone);
+    tree.set(left, rank_of(symbol));
+    if (symbol.previous != kNone) tree.set(symbol.previous, rank_of(symbols[symbol.previous]));
   }
   for (uint32_t i = 0; i != kNone; i = symbols[i].next) out.push_back(symbols[i].id);
 }

@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "base/status.h"
+#include "text/min_tree.h"
 #include "text/tokenizer.h"
 #include "text/vocabulary.h"
 
@@ -17,7 +18,7 @@ namespace bifocal::text {
 class MergeTable {
  public:
   struct Merge {
-    uint32_t rank = UINT32_MAX;  // the line in the list of merges; lower merges first; UINT32_MAX: no merge
+    int32_t rank = MinTree::kNone;  // the line in the list of merges; lower merges first; kNone: no merge
     TokenId id = -1;
   };
 
@@ -43,24 +44,21 @@ class Bpe {
   // outlive this.
   static Expected<Bpe> from_json(JsonValue& model, Vocabulary& vocabulary);
 
+  struct Symbol {
+    TokenId id;
+    TokenId merged;  // with the next symbol
+    uint32_t previous;
+    uint32_t next;
+  };
   // Work space, reused between pieces.
-  struct Scratch;
+  struct Scratch {
+    std::vector<Symbol> symbols;
+    std::vector<int32_t> ranks;  // of the merges with the next symbol
+    MinTree tree;
+  };
 
   // Appends the ids of one piece. n log n in the piece's characters.
   void encode(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;
-
-  bool byte_fallback() const { return byte_fallback_; }
-
-  struct Symbol {
-    TokenId id;
-    uint32_t previous;
-    uint32_t next;
-    MergeTable::Merge merge;  // with the next symbol
-  };
-  struct Scratch {
-    std::vector<Symbol> symbols;
-    std::vector<uint64_t> queue;
-  };
 
  private:
   static constexpr uint32_t kDirectCharacters = 0x400;

@@ -28,8 +28,8 @@ struct EncodeOptions {
   // becomes ordinary tokens.
   bool parse_special = true;
   // With parse_special: special tokens are not recognised where they overlap one of these ranges (sorted,
-  // disjoint): the parts of a rendered chat that came from the user. Special tokens are then looked for in the
-  // text as given, also those that a tokenizer.json wants matched in normalised text.
+  // disjoint): the parts of a rendered chat that came from the user. Special tokens are then looked for in
+  // the text as given, also those that a tokenizer.json wants matched in normalised text.
   std::span<const ByteRange> plain_ranges = {};
 };
 

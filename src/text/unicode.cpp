@@ -51,6 +51,29 @@ bool is_unaffected(std::string_view text, NormalForm form) {
   return true;
 }
 
+// Characters later than Unicode 9.0 that utf8proc would decompose, compose or reorder.
+struct Range {
+  uint32_t first;
+  uint32_t last;
+};
+constexpr std::array<Range, 36> kLaterCharacters = {{
+    {0x7FD, 0x7FD},     {0x898, 0x8D3},     {0x9FE, 0x9FE},     {0xC3C, 0xC3C},     {0xD3B, 0xD3C},
+    {0xEBA, 0xEBA},     {0x1715, 0x1715},   {0x1ABF, 0x1ACE},   {0x1DF6, 0x1DFA},   {0x32FF, 0x32FF},
+    {0xA7F2, 0xA7F4},   {0xA82C, 0xA82C},   {0xAB69, 0xAB69},   {0x10781, 0x107BA}, {0x10D24, 0x10D27},
+    {0x10EAB, 0x10EAC}, {0x10EFD, 0x10EFF}, {0x10F46, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B},
+    {0x1145E, 0x1145E}, {0x11839, 0x1183A}, {0x11930, 0x11943}, {0x119E0, 0x119E0}, {0x11A34, 0x11A47},
+    {0x11A99, 0x11A99}, {0x11D42, 0x11D45}, {0x11D97, 0x11D97}, {0x11F41, 0x11F42}, {0x16FF0, 0x16FF1},
+    {0x1E030, 0x1E08F}, {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2EF}, {0x1E4EC, 0x1E4EF}, {0x1F16C, 0x1F16C},
+    {0x1FBF0, 0x1FBF9},
+}};
+
+bool is_later(uint32_t c) {
+  if (c < kLaterCharacters.front().first) return false;
+  const auto* range = std::partition_point(kLaterCharacters.begin(), kLaterCharacters.end(),
+                                           [&](Range r) { return r.last < c; });
+  return range != kLaterCharacters.end() && range->first <= c;
+}
+
 int combining_class(utf8proc_int32_t c) {
   return utf8proc_get_property(c)->combining_class;
 }
@@ -147,11 +170,27 @@ std::string normalize(std::string_view text, NormalForm form) {
   const auto options =
       static_cast<utf8proc_option_t>(UTF8PROC_STABLE | (compose ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
                                      (compatible ? UTF8PROC_COMPAT : 0));
+  std::string out;
+  out.reserve(text.size() + text.size() / 2);
   std::vector<utf8proc_int32_t> points;
-  points.reserve(text.size());
+  const auto flush = [&] {
+    order_marks(points);
+    if (compose) {
+      const auto count =
+          utf8proc_normalize_utf32(points.data(), static_cast<utf8proc_ssize_t>(points.size()), options);
+      points.resize(count < 0 ? points.size() : static_cast<size_t>(count));
+    }
+    for (const utf8proc_int32_t c : points) append_utf8(out, static_cast<uint32_t>(c));
+    points.clear();
+  };
   while (!text.empty()) {
     const Utf8Char c = decode_utf8(text);
     text.remove_prefix(static_cast<size_t>(c.length));
+    if (is_later(c.code_point)) {
+      flush();
+      append_utf8(out, c.code_point);
+      continue;
+    }
     // The longest decomposition, U+FDFA's, has 18 characters.
     std::array<utf8proc_int32_t, 32> parts;
     const auto count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c.code_point), parts.data(),
@@ -162,15 +201,7 @@ std::string normalize(std::string_view text, NormalForm form) {
       points.insert(points.end(), parts.begin(), parts.begin() + count);
     }
   }
-  order_marks(points);
-  if (compose) {
-    const auto count =
-        utf8proc_normalize_utf32(points.data(), static_cast<utf8proc_ssize_t>(points.size()), options);
-    points.resize(count < 0 ? points.size() : static_cast<size_t>(count));
-  }
-  std::string out;
-  out.reserve(points.size() * 2);
-  for (const utf8proc_int32_t c : points) append_utf8(out, static_cast<uint32_t>(c));
+  flush();
   return out;
 }
 

@@ -25,7 +25,9 @@ uint32_t to_title(uint32_t c);
 
 enum class NormalForm { nfc, nfd, nfkc, nfkd };
 
-// UAX #15. text must be valid UTF-8. n log n at worst, also for long runs of combining marks.
+// UAX #15 with the tables of Unicode 9.0, which Hugging Face's normalizers have: later characters stay as
+// they are and keep their place among marks. text must be valid UTF-8. n log n at worst, also for long runs
+// of combining marks.
 std::string normalize(std::string_view text, NormalForm form);
 
 }  // namespace bifocal::text
