@@ -163,6 +163,17 @@ SchedulerOptions scheduler_options(const EngineOptions& options, int vocab_size)
   return out;
 }
 
+// Prompts and outputs of every class are computed by the same kernels.
+bool one_backend(const attention::Router& router) {
+  for (size_t c = 0; c < router.num_classes(); ++c) {
+    const auto* prefill = router.decide(c, attention::Phase::prefill).backend;
+    for (const auto phase : {attention::Phase::decode, attention::Phase::verify}) {
+      if (router.decide(c, phase).backend != prefill) return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 Expected<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<model::Model> model,
@@ -176,7 +187,7 @@ Expected<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<model::Model> m
   options.num_threads = options.pool->num_threads();
   options.attention.deterministic = options.attention.deterministic || options.deterministic;
 
-  const SchedulerOptions scheduler = scheduler_options(options, spec.vocab_size);
+  SchedulerOptions scheduler = scheduler_options(options, spec.vocab_size);
   RunnerLimits limits;
   limits.max_sequences = scheduler.max_running;
   limits.max_rows = scheduler.prefill_tokens + scheduler.max_running;
@@ -184,6 +195,7 @@ Expected<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<model::Model> m
 
   BIFOCAL_ASSIGN_OR_RETURN(const attention::Router router,
                            attention::Router::create(options.attention, model->attention_classes()));
+  scheduler.reuse_outputs = !options.deterministic || one_backend(router);
   attention::PlanLimits plan_limits;
   plan_limits.max_tokens = limits.max_rows;
   plan_limits.max_seqs = limits.max_sequences;

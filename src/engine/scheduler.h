@@ -22,7 +22,10 @@ struct SchedulerOptions {
   int prefill_tokens = 2048;  // prompt tokens per step
   bool split_prompts = true;  // false: a prompt is computed in one step, and must not exceed prefill_tokens
   int max_prompt_logit_rows = 64;  // per step, for prompt logprobs
-  double conservativeness = 1.0;   // of admission: scales how much running sequences are expected to generate
+  // False: only prompts enter the prefix tree, and only prompts are taken from it. For determinism, where a
+  // prompt's keys and values and an output's come from kernels that round differently.
+  bool reuse_outputs = true;
+  double conservativeness = 1.0;  // of admission: scales how much running sequences are expected to generate
 };
 
 // A request as the scheduler needs it.
@@ -49,6 +52,9 @@ struct SchedulerCounters {
 // - Admission takes all pages of the prompt at once and leaves room for what the running ones are expected to
 // write.
 // - Each step holds one row of every running sequence past its prompt, and prompts for up to prefill_tokens.
+// - A position's phase is its own: prompt tokens are prefill rows and generated tokens are decode rows, or
+// verify rows
+//   when several are computed again. With verify and decode on one backend a retraction changes no bit.
 // - When pages run out, running sequences are retracted: first of the class that was served most, its
 // youngest
 //   first, but never the oldest of all, which therefore always finishes. A retracted sequence keeps its
@@ -84,11 +90,19 @@ class Scheduler {
   void check_invariants() const;
 
  private:
+  struct Budget {
+    int rows = 0;    // of prompts, and of outputs that are computed again
+    int logits = 0;  // for prompt logprobs
+  };
+  struct Chunk {
+    Sequence* sequence = nullptr;
+    int64_t len = 0;
+  };
   using Running = std::map<SequenceKey, std::unique_ptr<Sequence>>;  // by arrival
 
   // Admission.
-  void admit(int& budget, int& logit_budget);
-  bool try_admit(Sequence& sequence, int budget, int logit_budget);
+  void admit(Budget& budget);
+  bool try_admit(Sequence& sequence, const Budget& budget);
   bool fits(const Sequence& sequence) const;
   void share_prefix(Sequence& sequence);
   void drop_pages(Sequence& sequence);
@@ -108,9 +122,10 @@ class Scheduler {
   void remember(Sequence& sequence, int64_t num_tokens);
 
   // The step.
-  int64_t chunk_len(const Sequence& sequence, int budget, int logit_budget) const;
-  void add_chunk(Sequence& sequence, int& budget, int& logit_budget);
-  void add_rows(Sequence& sequence, int64_t q_len, attention::Phase phase);
+  int64_t chunk_len(const Sequence& sequence, const Budget& budget) const;
+  void take_chunk(Sequence& sequence, Budget& budget);
+  static int num_logits(const Sequence& sequence, int64_t len);
+  void add_rows(Sequence& sequence, int64_t q_len);
   void advance(Sequence& sequence, const StepSequence& rows);
   void branch(Sequence& trunk, int choice, int32_t token);
   void take_token(Sequence& sequence, const SampleResult& sample);
@@ -123,6 +138,7 @@ class Scheduler {
   int running_slots_ = 0;
   NewTokenRatio ratio_;
   Step step_;
+  std::vector<Chunk> chunks_;  // of the step being built
   bool in_flight_ = false;
   SchedulerCounters counters_;
 };

@@ -37,7 +37,15 @@ struct Sequence {
   int64_t num_pending() const {
     return num_tokens() - num_computed;
   }  // rows until the next token can be chosen
-  bool decodes() const { return num_pending() == 1 && num_computed >= prompt_len; }
+  // A position's phase doesn't depend on how it came to be computed.
+  attention::Phase phase() const {
+    if (num_computed < prompt_len) return attention::Phase::prefill;
+    return num_pending() == 1 ? attention::Phase::decode : attention::Phase::verify;
+  }
+  int64_t num_pending_in_phase() const {
+    return num_computed < prompt_len ? prompt_len - num_computed : num_pending();
+  }
+  bool decodes() const { return phase() == attention::Phase::decode; }
   int num_slots() const { return 1 + num_forks; }
 };
 

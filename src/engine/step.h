@@ -33,9 +33,9 @@ struct PageCopy {
 // q_len consecutive tokens of one sequence. The spans are valid until the step is completed.
 struct StepSequence {
   SequenceKey key;
-  attention::Phase phase = attention::Phase::prefill;
-  int32_t q_begin = 0;                // first row among the step's T rows
-  int32_t q_len = 0;                  // rows
+  attention::Phase phase = attention::Phase::prefill;  // verify: generated tokens, computed again
+  int32_t q_begin = 0;                                 // first row among the step's T rows
+  int32_t q_len = 0;                                   // rows
   int32_t kv_len = 0;                 // keys after this step; row i stands at position kv_len - q_len + i
   std::span<const int32_t> tokens;    // [q_len]
   std::span<const kv::PageId> pages;  // at least ceil(kv_len / S)
@@ -56,7 +56,7 @@ struct StepSample {
 struct Step {
   uint64_t id = 0;
   std::vector<PageCopy> copies;         // in this order
-  std::vector<StepSequence> sequences;  // [B]: prefill first, then decode; each part by arrival
+  std::vector<StepSequence> sequences;  // [B]: prefill, then verify, then decode; each part by arrival
   std::vector<StepSample> samples;
   std::vector<SequenceKey> outgrown;  // ended by the scheduler: alone, and still more than the pool holds
   int32_t num_rows = 0;               // T

@@ -60,6 +60,7 @@ Config draw_config(SplitMix64& random) {
   c.scheduler.prefill_tokens = pick({1, 2, 7, 16, 64, 512});
   c.scheduler.split_prompts = random.below(4) != 0;
   c.scheduler.max_prompt_logit_rows = pick({1, 3, 64});
+  c.scheduler.reuse_outputs = random.below(3) != 0;
   c.scheduler.conservativeness = 0.5 * pick({0, 1, 2});
   return c;
 }
@@ -94,7 +95,8 @@ class Simulation {
         pool_(config_.num_pages, config_.page_size),
         tree_(pool_),
         scheduler_(config_.scheduler, pool_, config_.share_prefixes ? &tree_ : nullptr),
-        kv_(static_cast<size_t>(config_.num_pages * config_.page_size), 0) {}
+        kv_(static_cast<size_t>(config_.num_pages * config_.page_size), 0),
+        by_prefill_(kv_.size(), 0) {}
 
   SimulationResult run() {
     try {
@@ -233,15 +235,21 @@ class Simulation {
       expect(pool_.writable(copy.target), "a shared page is copied to");
     }
     std::set<std::pair<kv::PageId, int64_t>> written;
-    std::set<uint64_t> class_seen;
-    int prefill_rows = 0, decode_rows = 0, rows = 0, logits = 0;
+    int prefill_rows = 0, decode_rows = 0, rows = 0, logits = 0, last_place = 0;
     for (const StepSequence& s : step.sequences) {
       expect(s.q_begin == rows && s.logit_begin == logits, "rows are not laid out one after another");
       expect(s.q_len >= 1 && s.q_len == static_cast<int32_t>(s.tokens.size()), "rows without tokens");
       expect(s.num_logits >= 1 && s.num_logits <= s.q_len, "logits of rows that are not there");
-      const bool prefill = s.phase == attention::Phase::prefill;
-      expect(!prefill || decode_rows == 0, "prefill after decode");
-      (prefill ? prefill_rows : decode_rows) += s.q_len;
+      const bool decode = s.phase == attention::Phase::decode;
+      const int place = s.phase == attention::Phase::prefill ? 0 : decode ? 2 : 1;
+      expect(place >= last_place, "phases out of order");
+      last_place = place;
+      (decode ? decode_rows : prefill_rows) += s.q_len;
+      // A position's phase is its own.
+      const auto prompt_len = static_cast<int32_t>(clients_.at(s.key.request).prompt.size());
+      expect(place == 0 ? s.kv_len <= prompt_len : s.kv_len - s.q_len >= prompt_len,
+             "a row in the wrong phase");
+      expect(!decode || s.q_len == 1, "a decode of several rows");
       rows += s.q_len;
       logits += s.num_logits;
       for (int64_t p = s.kv_len - s.q_len; p < s.kv_len; ++p) {
@@ -262,7 +270,12 @@ class Simulation {
 
   void execute(const Step& step) {
     for (const PageCopy& copy : step.copies) {
-      for (int t = 0; t < copy.num_tokens; ++t) slot(copy.target, t) = slot(copy.source, t);
+      for (int t = 0; t < copy.num_tokens; ++t) {
+        const size_t source = index(copy.source, t);
+        const size_t target = index(copy.target, t);
+        kv_[target] = kv_[source];
+        by_prefill_[target] = by_prefill_[source];
+      }
     }
     StepResult result;
     std::vector<kv::PageId> fresh;  // pages of faulted sequences that the tree doesn't know
@@ -386,16 +399,18 @@ class Simulation {
   kv::PageId page_of(const StepSequence& s, int64_t position) const {
     return s.pages[static_cast<size_t>(position / config_.page_size)];
   }
-  uint64_t& slot(kv::PageId page, int64_t token) {
-    return kv_[static_cast<size_t>(int64_t{page} * config_.page_size + token)];
+  size_t index(kv::PageId page, int64_t token) const {
+    return static_cast<size_t>(int64_t{page} * config_.page_size + token);
   }
+  uint64_t& slot(kv::PageId page, int64_t token) { return kv_[index(page, token)]; }
 
   SplitMix64 random_;
   Config config_;
   kv::PagePool pool_;
   kv::PrefixTree tree_;
   Scheduler scheduler_;
-  std::vector<uint64_t> kv_;
+  std::vector<uint64_t> kv_;         // [P, S] the hash of everything up to this token
+  std::vector<uint8_t> by_prefill_;  // [P, S] which kind of row wrote it
   VirtualClock clock_;
   std::vector<Client> clients_;
   std::vector<int64_t> arrivals_ns_;
