@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "base/progress.h"
+#include "bench/attention_bench.h"
 #include "bench/ceilings.h"
 #include "bench/gemm_bench.h"
 #include "bench/one_batch.h"
@@ -85,6 +87,48 @@ Status run_bench_gemm(const Settings& settings) {
   fmt::print("{} threads, {} kernels\n\n", pool->num_threads(),
              kernels::cpu::to_string(kernels::cpu::current_isa()));
   return print_table(table, "md");
+}
+
+Status run_bench_attention(const Settings& settings) {
+  const BenchSettings& s = settings.bench;
+  BIFOCAL_ASSIGN_OR_RETURN(const auto heads, grid("--heads", s.heads));
+  BIFOCAL_ASSIGN_OR_RETURN(const auto kv_heads, grid("--kv-heads", s.kv_heads));
+  BIFOCAL_ASSIGN_OR_RETURN(const auto head_dims, grid("--head-dim", s.head_dim));
+  bench::AttentionGrid shapes;
+  BIFOCAL_ASSIGN_OR_RETURN(shapes.batch, grid("--batch", s.batch));
+  BIFOCAL_ASSIGN_OR_RETURN(shapes.q_len, grid("--query-len", s.query_len));
+  BIFOCAL_ASSIGN_OR_RETURN(shapes.kv_len, grid("--kv-len", s.kv_len));
+  BIFOCAL_ASSIGN_OR_RETURN(const DType dtype, parse_dtype(s.bench_dtype));
+  shapes.dtype = {dtype};
+  shapes.page_size = {static_cast<int>(settings.engine.page_size)};
+  shapes.heads.clear();
+  for (const int h : heads) {
+    for (const int hk : kv_heads) {
+      if (h % hk == 0) shapes.heads.emplace_back(h, hk);
+    }
+  }
+  shapes.dims.clear();
+  for (const int d : head_dims) shapes.dims.emplace_back(d, d);
+  if (shapes.heads.empty()) return invalid_argument("--heads: expected a multiple of --kv-heads");
+
+  BIFOCAL_ASSIGN_OR_RETURN(const auto pool, start_compute(settings.engine));
+  bench::AttentionBenchOptions options;
+  options.check = s.check;
+  if (!s.backends.empty()) options.backends = s.backends;
+  std::optional<Progress> progress;
+  size_t shown = 0;
+  options.progress = [&](size_t done, size_t total, const std::string&) {
+    if (!progress) progress.emplace("attention", total, "rows");
+    progress->advance(done - shown);
+    shown = done;
+  };
+  BIFOCAL_ASSIGN_OR_RETURN(const auto rows, bench::bench_attention(bench::expand(shapes), options, *pool));
+  progress.reset();
+  if (s.format == "md") {
+    fmt::print("{} threads, {} kernels\n\n", pool->num_threads(),
+               kernels::cpu::to_string(kernels::cpu::current_isa()));
+  }
+  return print_table(bench::to_table(rows), s.format);
 }
 
 Status run_bench_one_batch(const Settings& settings) {

@@ -89,6 +89,7 @@ struct BenchSettings {
   std::string query_len = "1,512";
   std::string kv_len = "2048";
   std::string bench_dtype = "bfloat16";
+  std::vector<std::string> backends;  // empty: the fast ones
   bool check = false;
 };
 

@@ -53,6 +53,7 @@ std::vector<Option> for_bench_attention(Settings& s) {
       {"Grid", "--kv-dtype", "DTYPE", "Type of keys and values", &s.bench.bench_dtype},
       {"Grid", "--page-size", "TOKENS", "Tokens per KV page", &s.engine.page_size, {}, {}, 1, 256},
       {"Grid", "--format", "FORMAT", "How the table is printed", &s.bench.format, {}, {"md", "csv", "json"}},
+      {"Grid", "--backends", "LIST", "Backends to time; default: tiled and streaming", &s.bench.backends},
       {"Grid", "--check", "", "Compare every result with the reference backend", &s.bench.check},
   };
   return join({std::move(grid), compute_only(s)});
