@@ -1,0 +1,255 @@
+// Sixty-four streams at once, in a pool that is too small for them, with shared prefixes and cancellations:
+// each must get exactly what it gets alone.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/hash.h"
+#include "base/progress.h"
+#include "engine/engine_harness.h"
+#include "model/load.h"
+
+namespace bifocal::engine {
+namespace {
+
+constexpr int kStreams = 64;
+
+struct Stream {
+  GenerateRequest request;
+  int64_t cancel_after = -1;  // tokens of choice 0
+};
+
+std::vector<Stream> draw_streams(uint64_t seed, int vocab_size, int64_t longest) {
+  SplitMix64 random(seed);
+  const auto token = [&] { return static_cast<int32_t>(random.below(static_cast<uint64_t>(vocab_size))); };
+  std::vector<std::vector<int32_t>> shared(3);
+  for (auto& prefix : shared) {
+    prefix.resize(static_cast<size_t>(longest / 2));
+    std::generate(prefix.begin(), prefix.end(), token);
+  }
+  std::vector<Stream> streams(kStreams);
+  for (size_t i = 0; i < streams.size(); ++i) {
+    GenerateRequest& r = streams[i].request;
+    r.id = "stream-" + std::to_string(i);
+    r.prompt_ids.resize(1 + random.below(static_cast<uint64_t>(longest)));
+    std::generate(r.prompt_ids.begin(), r.prompt_ids.end(), token);
+    const auto& prefix = shared[random.below(shared.size())];
+    const size_t common = random.below(std::min(prefix.size(), r.prompt_ids.size()) + 1);
+    std::copy_n(prefix.begin(), common, r.prompt_ids.begin());
+    if (i % 9 == 8) r.prompt_ids = streams[i - 1].request.prompt_ids;
+    r.sampling.max_new_tokens = 1 + static_cast<int64_t>(random.below(50));
+    r.sampling.ignore_eos = i % 2 == 0;
+    r.sampling.temperature = i % 3 == 0 ? 0.0 : 0.9;
+    r.sampling.top_p = i % 4 == 1 ? 0.9 : 1.0;
+    r.sampling.repetition_penalty = i % 5 == 2 ? 1.2 : 1.0;
+    r.sampling.seed = random.next();
+    r.sampling.n = i % 7 == 3 ? 3 : 1;
+    r.return_logprob = true;
+    r.logprob_start_len = i % 6 == 4 ? 0 : -1;
+    if (i % 4 == 3) streams[i].cancel_after = static_cast<int64_t>(random.below(20));
+  }
+  return streams;
+}
+
+struct Record {
+  std::vector<Collector::Output> outputs;  // [choices]
+  std::vector<std::optional<OutputToken>> prompt_logprobs;
+};
+
+Record record_of(const std::shared_ptr<Collector>& collector, int n) {
+  EXPECT_TRUE(collector->complaints().empty());
+  Record record;
+  for (int choice = 0; choice < n; ++choice) record.outputs.push_back(collector->output(choice));
+  record.prompt_logprobs = collector->prompt_logprobs();
+  return record;
+}
+
+std::vector<Record> run_alone(Engine& engine, const std::vector<Stream>& streams) {
+  std::vector<Record> records;
+  for (const Stream& stream : streams) {
+    auto collector = Collector::make(stream.request.sampling.n);
+    EXPECT_TRUE(engine.submit(stream.request, collector->sink()).ok());
+    EXPECT_TRUE(collector->wait());
+    records.push_back(record_of(collector, stream.request.sampling.n));
+  }
+  return records;
+}
+
+std::vector<Record> run_together(Engine& engine, const std::vector<Stream>& streams) {
+  std::vector<std::shared_ptr<Collector>> collectors;
+  for (const Stream& stream : streams) {
+    collectors.push_back(Collector::make(stream.request.sampling.n));
+    EXPECT_TRUE(engine.submit(stream.request, collectors.back()->sink()).ok());
+  }
+  std::thread canceller([&] {
+    for (size_t i = 0; i < streams.size(); ++i) {
+      if (streams[i].cancel_after < 0) continue;
+      collectors[i]->wait_tokens(static_cast<size_t>(streams[i].cancel_after));
+      engine.abort(streams[i].request.id);
+    }
+  });
+  std::vector<Record> records;
+  for (size_t i = 0; i < streams.size(); ++i) {
+    EXPECT_TRUE(collectors[i]->wait());
+    records.push_back(record_of(collectors[i], streams[i].request.sampling.n));
+  }
+  canceller.join();
+  return records;
+}
+
+// `bits`: log-probabilities must agree to the last bit as well.
+void expect_same(const Stream& stream, const Record& alone, const Record& together, bool bits) {
+  for (size_t choice = 0; choice < alone.outputs.size(); ++choice) {
+    SCOPED_TRACE(stream.request.id + " choice " + std::to_string(choice));
+    const auto& expected = alone.outputs[choice];
+    const auto& got = together.outputs[choice];
+    ASSERT_NE(got.last.finish, FinishReason::error) << got.last.error.message();
+    const bool cut = got.last.finish == FinishReason::abort;
+    ASSERT_TRUE(!cut || stream.cancel_after >= 0);
+    ASSERT_LE(got.tokens.size(), expected.tokens.size());
+    if (!cut) {
+      ASSERT_EQ(got.tokens.size(), expected.tokens.size());
+      ASSERT_EQ(got.last.finish, expected.last.finish);
+      ASSERT_EQ(got.text, expected.text);
+    }
+    for (size_t t = 0; t < got.tokens.size(); ++t) {
+      ASSERT_EQ(got.tokens[t], expected.tokens[t]) << "token " << t;
+      if (!bits) continue;
+      ASSERT_EQ(got.details[t].logprob, expected.details[t].logprob) << "token " << t;
+    }
+  }
+  if (together.prompt_logprobs.empty()) return;  // cancelled before the prompt was through
+  ASSERT_EQ(together.prompt_logprobs.size(), alone.prompt_logprobs.size());
+  for (size_t p = 1; bits && p < alone.prompt_logprobs.size(); ++p) {
+    ASSERT_EQ(together.prompt_logprobs[p]->logprob, alone.prompt_logprobs[p]->logprob)
+        << "prompt position " << p;
+  }
+}
+
+struct Setting {
+  std::string name;
+  bool deterministic = true;
+  bool share_prefixes = true;
+  int page_size = 4;
+  int chunk = 32;
+  int64_t pool_tokens = 512;
+
+  friend std::ostream& operator<<(std::ostream& out, const Setting& setting) { return out << setting.name; }
+};
+
+EngineOptions crowded(const Setting& setting) {
+  EngineOptions options = small_options();
+  options.deterministic = setting.deterministic;
+  options.enable_prefix_cache = setting.share_prefixes;
+  options.page_size = setting.page_size;
+  options.chunked_prefill_size = setting.chunk;
+  options.max_total_tokens = setting.pool_tokens;
+  options.max_running_requests = 24;
+  options.max_queued_requests = 1000;
+  options.schedule_conservativeness = 0;  // admit too many, so that memory does run out
+  return options;
+}
+
+EngineOptions roomy(const Setting& setting) {
+  EngineOptions options = crowded(setting);
+  options.enable_prefix_cache = false;
+  options.chunked_prefill_size = -1;
+  options.max_total_tokens = 4096;
+  options.schedule_conservativeness = 1;
+  return options;
+}
+
+class SoloReplay : public testing::TestWithParam<Setting> {};
+
+TEST_P(SoloReplay, WithoutWeights) {
+  const Setting& setting = GetParam();
+  for (uint64_t seed = 0; seed < 3; ++seed) {
+    const auto streams = draw_streams(seed, 60, 100);
+    FakeEngine alone(roomy(setting));
+    FakeEngine together(crowded(setting));
+    const auto expected = run_alone(*alone.engine, streams);
+    const auto got = run_together(*together.engine, streams);
+    for (size_t i = 0; i < streams.size(); ++i)
+      expect_same(streams[i], expected[i], got[i], setting.deterministic);
+    ASSERT_TRUE(together.wait_idle());
+    const auto stats = together.engine->stats();
+    EXPECT_GT(stats->retracted_requests, 0U);
+    EXPECT_EQ(stats->free_pages + stats->cached_pages, stats->total_pages);
+    EXPECT_EQ(stats->finished_requests + stats->aborted_requests, static_cast<uint64_t>(kStreams));
+    EXPECT_EQ(setting.share_prefixes, stats->cached_prompt_tokens > 0);
+  }
+}
+
+TEST_P(SoloReplay, WithTheBundledModel) {
+  const Setting& setting = GetParam();
+  const std::string directory = std::string(BIFOCAL_SOURCE_DIR) + "/models/tiny-qwen3";
+  Progress::set_enabled(false);
+  const auto make = [&](EngineOptions options) {
+    model::LoadOptions load;
+    load.path = directory;
+    load.page_size = options.page_size;
+    load.kv_dtype = options.kv_dtype;
+    load.pool = options.pool;
+    auto loaded = model::load_model(load);
+    EXPECT_TRUE(loaded.ok()) << loaded.status().message();
+    auto tokenizer = text::Tokenizer::load(directory + "/tokenizer.json");
+    EXPECT_TRUE(tokenizer.ok()) << tokenizer.status().message();
+    options.context_length = 400;
+    auto engine = Engine::create(std::move(loaded->model), std::move(*tokenizer), options);
+    EXPECT_TRUE(engine.ok()) << engine.status().message();
+    return std::move(*engine);
+  };
+  const auto streams = draw_streams(7, 2000, 100);
+  const auto alone = make(roomy(setting));
+  const auto together = make(crowded(setting));
+  const auto expected = run_alone(*alone, streams);
+  const auto got = run_together(*together, streams);
+  for (size_t i = 0; i < streams.size(); ++i)
+    expect_same(streams[i], expected[i], got[i], setting.deterministic);
+  EXPECT_GT(together->stats()->retracted_requests, 0U);
+}
+
+// The next turn's prompt holds the last turn's output, which other kernels computed.
+TEST(Determinism, AConversationGoesOnTheSameWarmOrCold) {
+  const auto turns = [](bool flush) {
+    EngineOptions options = small_options();
+    options.page_size = 1;  // so that a cached output would be found
+    FakeEngine fake(options);
+    std::vector<int32_t> conversation = {3, 1, 4, 1, 5, 9, 2, 6};
+    std::vector<Collector::Output> outputs;
+    for (int turn = 0; turn < 6; ++turn) {
+      if (flush && !fake.engine->flush_cache().ok()) ADD_FAILURE();
+      auto request = greedy_request("turn", conversation, 20);
+      request.return_logprob = true;
+      outputs.push_back(fake.generate(request));
+      EXPECT_EQ(outputs.back().last.cached_tokens > 0, !flush && turn > 0);
+      conversation.insert(conversation.end(), outputs.back().tokens.begin(), outputs.back().tokens.end());
+      conversation.push_back(turn);
+    }
+    return outputs;
+  };
+  const auto warm = turns(false);
+  const auto cold = turns(true);
+  for (size_t turn = 0; turn < warm.size(); ++turn) {
+    ASSERT_EQ(warm[turn].tokens, cold[turn].tokens);
+    for (size_t t = 0; t < warm[turn].details.size(); ++t) {
+      ASSERT_EQ(warm[turn].details[t].logprob, cold[turn].details[t].logprob)
+          << "turn " << turn << " token " << t;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Settings, SoloReplay,
+                         testing::Values(Setting{"deterministic"}, Setting{"default_routes", false},
+                                         Setting{"no_prefixes", true, false},
+                                         Setting{"page_1", true, true, 1, 7, 400},
+                                         Setting{"page_64_whole_prompts", true, true, 64, -1, 1024}),
+                         [](const auto& param) { return param.param.name; });
+
+}  // namespace
+}  // namespace bifocal::engine
