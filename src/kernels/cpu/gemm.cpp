@@ -42,20 +42,23 @@ struct Grid {
 };
 
 Grid make_grid(const GemmArgs& args, const GemmKernel& kernel, int num_threads) {
-  constexpr int64_t kStreamBytes = 256 << 10;  // per task when W is streamed: enough to hide the hand-out
+  constexpr int64_t kRowBytes = 1 << 20;       // of packed A per task: half of a second-level cache
+  constexpr int64_t kStreamBytes = 128 << 10;  // of W per task: enough to hide the hand-out
+  constexpr int64_t kMinColumns = 64;
+  const int64_t k = args.w->k_padded();
   const int64_t n = args.w->n();
   Grid grid;
-  grid.row_tasks = std::max<int64_t>(1, (args.m + kernel.block_rows - 1) / kernel.block_rows);
+  // Long rows overflow the cache before there are enough of them to pay for reading W again.
+  const int64_t min_rows = std::min(kernel.max_rows, 4 * kernel.row_block);
+  const int64_t fitting_rows = kRowBytes / (k * kernel.row_value_bytes) / kernel.row_block * kernel.row_block;
+  const int64_t max_rows = std::clamp(fitting_rows, min_rows, kernel.max_rows);
+  grid.row_tasks = (args.m + max_rows - 1) / max_rows;
   grid.rows = round_up((args.m + grid.row_tasks - 1) / grid.row_tasks, kernel.row_block);
-  int64_t columns = kernel.block_columns;
-  if (args.m <= 2 * kernel.row_block) {
-    const auto panel_bytes =
-        static_cast<int64_t>(size_of(args.w->dtype())) * kernel.panel_columns * args.w->k_padded();
-    columns = std::max<int64_t>(1, kStreamBytes / panel_bytes) * kernel.panel_columns;
-  }
+  const auto column_bytes = static_cast<int64_t>(size_of(args.w->dtype())) * k;
+  const int64_t streamed = std::max(kMinColumns, round_up(kStreamBytes / column_bytes, kernel.panel_columns));
   // At least a few tasks per thread, so that no thread waits long for the last one.
   const int64_t even_share = round_up((n + 4 * num_threads - 1) / (4 * num_threads), kernel.panel_columns);
-  grid.columns = std::min(columns, even_share);
+  grid.columns = std::min(streamed, even_share);
   grid.column_tasks = (n + grid.columns - 1) / grid.columns;
   return grid;
 }
@@ -98,9 +101,9 @@ void gemm(const GemmArgs& args, void* scratch, ThreadPool& pool) {
   const Grid grid = make_grid(args, kernel, pool.num_threads());
   const auto weight_bytes = static_cast<int64_t>(size_of(w.dtype()));
   pool.parallel_for(grid.row_tasks * grid.column_tasks, [&](int64_t task, int) {
-    // Neighbouring tasks share columns: the second finds W in the shared cache.
-    const int64_t column = task / grid.row_tasks * grid.columns;
-    const int64_t row = task % grid.row_tasks * grid.rows;
+    // A thread's next task has the same rows most of the time: they stay in its second-level cache.
+    const int64_t row = task / grid.column_tasks * grid.rows;
+    const int64_t column = task % grid.column_tasks * grid.columns;
     GemmBlock block;
     block.rows = rows + row * w.k_padded() * kernel.row_value_bytes;
     block.panels = static_cast<const char*>(w.data()) + column * w.k_padded() * weight_bytes;

@@ -6,15 +6,17 @@
 // A rows: blocks of row_block rows, the last one shorter, each packed by pack_rows in the order its kernel
 // reads.
 //
-// One order over K for every M: K is cut into chunks of k_chunk, a chunk's products are summed from zero in
-// index order, and the chunk sums are added to C in order; C starts as 0 or the old C, plus the bias.
+// One order over K for every M: a kernel cuts K into chunks of a fixed length, sums a chunk's products in
+// index order and the chunks in order, from zero. The bias and the old C are added at the end: C = (C + bias)
+// + sum.
 #pragma once
 
 #include <cstdint>
 
 namespace bifocal::kernels::cpu {
 
-// C[m, n] (+)= A[m, k] * W[n, k]^T (+ bias): some packed rows times some panels.
+// C[m, n] (+)= A[m, k] * W[n, k]^T (+ bias): some packed rows times some panels. W is read once, the rows
+// once per panel: they should fit the second-level cache.
 struct GemmBlock {
   const void* rows = nullptr;    // packed, from the start of a row block
   const void* panels = nullptr;  // from the start of a panel
@@ -33,8 +35,7 @@ struct GemmKernel {
   int64_t k_multiple = 0;  // K is padded to a multiple
   int64_t row_block = 0;
   int64_t row_value_bytes = 0;  // of a packed value of A
-  int64_t block_columns = 0;    // width of a task when M is large: W streams through the cache once per task
-  int64_t block_rows = 0;       // its height: multiple of row_block
+  int64_t max_rows = 0;         // of a GemmBlock: a multiple of row_block
 
   // One row block: rows <= row_block rows of A [rows, k], row stride lda, padded to k_padded.
   void (*pack_rows)(const float* a, int64_t lda, int64_t rows, int64_t k, int64_t k_padded,

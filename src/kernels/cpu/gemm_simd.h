@@ -2,6 +2,7 @@
 // Included by files that choose kRows for their register count.
 #pragma once
 
+#include "kernels/cpu/gemm_finish.h"
 #include "kernels/cpu/gemm_kernel.h"
 #include "kernels/cpu/simd.h"
 
@@ -12,8 +13,9 @@ using simd::kLanes;
 using simd::Vec;
 
 constexpr int64_t kPanelColumns = 2 * kLanes;
-constexpr int64_t kChunk = 256;  // of K: a chunk of a panel stays in the first-level cache while rows pass
-constexpr int64_t kPrefetchBytes = 1024;
+constexpr int64_t kChunk = 256;    // of K: a chunk of a panel stays in the first-level cache while rows pass
+constexpr int64_t kMaxRows = 252;  // of a block: its sums of one panel lie on the stack
+constexpr int64_t kStreamAheadBytes = 2048;
 
 template <int kRows>
 struct Sums {
@@ -63,89 +65,79 @@ struct Bf16Panel {
   }
 };
 
-// Where a tile's sums of one chunk go. The first chunk starts C.
-struct Target {
-  float* c = nullptr;
-  int64_t ldc = 0;
-  int64_t columns = 0;  // valid ones, at most kPanelColumns
-  const float* bias = nullptr;
-  bool load = true;  // add to what C holds
+// W for later: every step of K brings the next `step` bytes into the second-level cache.
+struct Prefetch {
+  const char* next = nullptr;
+  int64_t step = 0;
 };
 
-inline void add_to_target(const Target& t, float* c, const float* bias, Vec sum, int64_t columns) {
-  if (columns <= 0) return;
-  const bool whole = columns >= kLanes;
-  Vec total = simd::zero();
-  if (t.load) total = whole ? simd::load(c) : simd::load_first(c, columns);
-  if (bias != nullptr) total = simd::add(total, whole ? simd::load(bias) : simd::load_first(bias, columns));
-  total = simd::add(total, sum);
-  if (whole) {
-    simd::store(c, total);
-  } else {
-    simd::store_first(c, total, columns);
-  }
-}
-
+// sums [kRows][kPanelColumns] = or += rows a times panel w, over k.
 template <class Panel, int kRows>
-void multiply_tile(const typename Panel::Row* a, const typename Panel::Value* w, int64_t k,
-                   const Target& target) {
+void multiply_tile(const typename Panel::Row* a, const typename Panel::Value* w, int64_t k, bool add,
+                   float* out, Prefetch ahead) {
   Sums<kRows> sums;
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) sums.v[r][0] = sums.v[r][1] = simd::zero();
   constexpr int64_t kStepBytes = kPanelColumns * Panel::k_group * static_cast<int64_t>(sizeof(*w));
   for (int64_t i = 0; i < k; i += Panel::k_group) {
-    for (int64_t line = 0; line < kStepBytes; line += 64) {
-      simd::prefetch(reinterpret_cast<const char*>(w) + kPrefetchBytes + line);
-    }
+    for (int64_t line = 0; line < kStepBytes; line += 64) simd::prefetch_second_level(ahead.next + line);
+    ahead.next += ahead.step;
     Panel::template step<kRows>(sums, a, w);
     a += kRows * Panel::k_group;
     w += kPanelColumns * Panel::k_group;
   }
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
-    float* const c = target.c + r * target.ldc;
-    add_to_target(target, c, target.bias, sums.v[r][0], target.columns);
-    add_to_target(target, c + kLanes, target.bias == nullptr ? nullptr : target.bias + kLanes, sums.v[r][1],
-                  target.columns - kLanes);
+    float* const row = out + r * kPanelColumns;
+    if (add) {
+      sums.v[r][0] = simd::add(simd::load(row), sums.v[r][0]);
+      sums.v[r][1] = simd::add(simd::load(row + kLanes), sums.v[r][1]);
+    }
+    simd::store(row, sums.v[r][0]);
+    simd::store(row + kLanes, sums.v[r][1]);
   }
 }
 
 // Picks the tile of `rows` rows at run time.
 template <class Panel, int kRows>
 inline void multiply_rows(int64_t rows, const typename Panel::Row* a, const typename Panel::Value* w,
-                          int64_t k, const Target& target) {
+                          int64_t k, bool add, float* out, Prefetch ahead) {
   if (rows == kRows) {
-    multiply_tile<Panel, kRows>(a, w, k, target);
+    multiply_tile<Panel, kRows>(a, w, k, add, out, ahead);
   } else if constexpr (kRows > 1) {
-    multiply_rows<Panel, kRows - 1>(rows, a, w, k, target);
+    multiply_rows<Panel, kRows - 1>(rows, a, w, k, add, out, ahead);
+  }
+}
+
+// One panel times all rows of the block, into sums [m][kPanelColumns]. Panels are read from end to end, once.
+template <class Panel, int kRows>
+void multiply_panel(const GemmBlock& block, const typename Panel::Value* w, float* sums) {
+  const auto* const rows = static_cast<const typename Panel::Row*>(block.rows);
+  constexpr int64_t kPanelBytes = kPanelColumns * static_cast<int64_t>(sizeof(*w));  // per k
+  const int64_t num_tiles = (block.m + kRows - 1) / kRows;
+  for (int64_t k0 = 0; k0 < block.k; k0 += kChunk) {
+    const int64_t k = block.k - k0 < kChunk ? block.k - k0 : kChunk;
+    // Each tile fetches its share of the chunk after this one; a single tile just reads ahead.
+    Prefetch ahead;
+    ahead.next = reinterpret_cast<const char*>(w) + (num_tiles == 1 ? kStreamAheadBytes : k * kPanelBytes);
+    ahead.step = Panel::k_group * kPanelBytes / num_tiles;
+    for (int64_t row = 0; row < block.m; row += kRows) {
+      const int64_t num_rows = block.m - row < kRows ? block.m - row : kRows;
+      multiply_rows<Panel, kRows>(num_rows, rows + row * block.k + k0 * num_rows, w, k, k0 > 0,
+                                  sums + row * kPanelColumns, ahead);
+      ahead.next += k / Panel::k_group * ahead.step;
+    }
+    w += k * kPanelColumns;
   }
 }
 
 template <class Panel, int kRows>
 void multiply_block(const GemmBlock& block) {
-  const auto* const rows = static_cast<const typename Panel::Row*>(block.rows);
+  alignas(64) float sums[kMaxRows * kPanelColumns];
   const auto* const panels = static_cast<const typename Panel::Value*>(block.panels);
-  // Few rows: read each panel from end to end, as it lies in memory. Many: keep a chunk of A in the
-  // second-level cache while all panels pass. C takes its chunks in the same order either way.
-  const int64_t span = block.m <= kRows ? block.k : kChunk;
-  for (int64_t span_begin = 0; span_begin < block.k; span_begin += span) {
-    const int64_t span_end = span_begin + span < block.k ? span_begin + span : block.k;
-    for (int64_t column = 0; column < block.n; column += kPanelColumns) {
-      for (int64_t k0 = span_begin; k0 < span_end; k0 += kChunk) {
-        const int64_t k = span_end - k0 < kChunk ? span_end - k0 : kChunk;
-        const auto* const w = panels + column * block.k + k0 * kPanelColumns;
-        for (int64_t row = 0; row < block.m; row += kRows) {
-          const int64_t num_rows = block.m - row < kRows ? block.m - row : kRows;
-          Target target;
-          target.c = block.c + row * block.ldc + column;
-          target.ldc = block.ldc;
-          target.columns = block.n - column;
-          target.load = k0 > 0 || block.accumulate;
-          target.bias = k0 > 0 || block.bias == nullptr ? nullptr : block.bias + column;
-          multiply_rows<Panel, kRows>(num_rows, rows + row * block.k + k0 * num_rows, w, k, target);
-        }
-      }
-    }
+  for (int64_t column = 0; column < block.n; column += kPanelColumns) {
+    multiply_panel<Panel, kRows>(block, panels + column * block.k, sums);
+    add_to_c(block, sums, kPanelColumns, column, kPanelColumns);
   }
 }
 
@@ -167,8 +159,7 @@ constexpr GemmKernel make_gemm_kernel() {
   kernel.k_multiple = Panel::k_group;
   kernel.row_block = kRows;
   kernel.row_value_bytes = sizeof(typename Panel::Row);
-  kernel.block_columns = 4 * kPanelColumns;
-  kernel.block_rows = 504 / kRows * kRows;  // times kChunk floats: half a megabyte of A
+  kernel.max_rows = kMaxRows / kRows * kRows;
   kernel.pack_rows = pack_float_rows;
   kernel.multiply = multiply_block<Panel, kRows>;
   return kernel;

@@ -47,6 +47,9 @@ inline Vec exp(Vec x) {
 inline void prefetch(const void* p) {
   __builtin_prefetch(p);
 }
+inline void prefetch_second_level(const void* p) {
+  __builtin_prefetch(p, 0, 2);
+}
 
 }  // namespace simd
 }  // namespace
