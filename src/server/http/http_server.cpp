@@ -64,11 +64,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> serve() {
     deadline_ = Clock::now() + shared_->options.head_timeout;
     while (!closed_) {
-      if (!co_await read_head()) break;
+      const bool has_head = co_await read_head();
+      if (!has_head) break;
       Request& request = parser_.request();
       std::optional<Response> refused = shared_->application.screen(request);
       if (!refused) refused = reserve_body();
-      if (!refused && !co_await read_body()) refused = refusal();
+      if (!refused) {
+        const bool has_body = co_await read_body();
+        if (!has_body) refused = refusal();
+      }
       if (refused) {
         co_await refuse(std::move(*refused));
         break;
@@ -138,7 +142,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   asio::awaitable<bool> read_head() {
     while (parser_.parse_head() == State::head) {
-      if (!co_await read_some()) co_return false;
+      const bool more = co_await read_some();
+      if (!more) co_return false;
       if (idle_) {  // the first bytes of the next request: from here on its head has its own deadline
         idle_ = false;
         deadline_ = Clock::now() + shared_->options.head_timeout;
@@ -176,11 +181,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
     const auto limit = Clock::now() + options.body_total_timeout;
     if (parser_.state() == State::body && parser_.expects_continue() && parser_.buffered_bytes() == 0) {
       deadline_ = Clock::now() + options.body_idle_timeout;
-      if (!co_await send("HTTP/1.1 100 Continue\r\n\r\n")) co_return false;
+      const bool sent = co_await send("HTTP/1.1 100 Continue\r\n\r\n");
+      if (!sent) co_return false;
     }
     while (parser_.state() == State::body && parser_.parse_body() == State::body) {
       deadline_ = std::min(limit, Clock::now() + options.body_idle_timeout);
-      if (!co_await read_some()) co_return false;
+      const bool more = co_await read_some();
+      if (!more) co_return false;
     }
     co_return parser_.state() == State::complete;
   }
@@ -196,11 +203,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> refuse(Response response) {
     deadline_ = Clock::now() + kLinger;
     timed_out_ = false;
-    if (!co_await send(render(response, parser_.request(), false, ""))) co_return;
+    const std::string bytes = render(response, parser_.request(), false, "");
+    const bool sent = co_await send(bytes);
+    if (!sent) co_return;
     ErrorCode error;
     socket_.shutdown(tcp::socket::shutdown_send, error);
     for (size_t dropped = 0; !error && dropped < kLingerBytes && !timed_out_;) {
-      dropped += co_await socket_.async_read_some(asio::buffer(scratch_), catch_error(error));
+      const size_t n = co_await socket_.async_read_some(asio::buffer(scratch_), catch_error(error));
+      dropped += n;
     }
   }
 
@@ -288,8 +298,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
     last_progress_ = Clock::now();
     ErrorCode error;
     while (!bytes.empty() && !error && !closed_) {
-      bytes.remove_prefix(
-          co_await socket_.async_write_some(asio::buffer(bytes.data(), bytes.size()), catch_error(error)));
+      const size_t n =
+          co_await socket_.async_write_some(asio::buffer(bytes.data(), bytes.size()), catch_error(error));
+      bytes.remove_prefix(n);
       last_progress_ = Clock::now();
     }
     writing_ = false;
@@ -399,7 +410,11 @@ class HttpServer::Impl {
     connections_.emplace(connection.get(), connection);
     count_connections();
     try {
-      co_await (admitted ? connection->serve() : connection->turn_away());
+      if (admitted) {  // no conditional operator: g++ 12 miscompiles one around co_await
+        co_await connection->serve();
+      } else {
+        co_await connection->turn_away();
+      }
     } catch (const std::exception& e) {  // out of memory: this connection ends, the others go on
       log_error("a connection failed: {}", e.what());
       connection->close();
