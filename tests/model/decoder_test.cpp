@@ -157,6 +157,24 @@ TEST(DecoderCpu, RowsDoNotDependOnTheirNeighbours) {
   }
 }
 
+// Nor does the way a prompt is cut into chunks, nor the page size.
+TEST(DecoderCpu, ChunksAndPagesDoNotChangeBits) {
+  for (const ModelSpec& spec : sample_specs()) {
+    const auto tokens = random_tokens(spec, 45);
+    std::vector<std::vector<float>> first;
+    for (const int page_size : {1, 3, 16}) {
+      const auto decoder = make_decoder(spec, page_size);
+      StepRunner runner(*decoder, {});
+      for (const int chunk : {45, 1, 5, 16}) {
+        runner.reset();
+        const auto rows = runner.prefill(0, tokens, chunk);
+        if (first.empty()) first = rows;
+        EXPECT_EQ(rows, first) << spec.family << " page size " << page_size << " chunk " << chunk;
+      }
+    }
+  }
+}
+
 TEST(DecoderCpu, ThreadsDoNotChangeBits) {
   const ModelSpec spec = sliding_qk_norm_spec();
   const auto tokens = random_tokens(spec, 33);
