@@ -76,8 +76,8 @@ class ReferenceBackend final : public Backend {
     const TensorView& scratch = plan.buffers->scratch.view();
 
     kernels::cpu::ReferenceRowArgs args;
-    args.kv = kernels::cpu::kv_head_view(inputs.kv, kv_head,
-                                         batch.page_table.data() + seq * batch.page_table_stride);
+    args.kv =
+        kernels::cpu::kv_view(inputs.kv, kv_head, batch.page_table.data() + seq * batch.page_table_stride);
     args.head_dim_k = desc.head_dim_k;
     args.head_dim_v = desc.head_dim_v;
     args.q = inputs.q + row * inputs.q_stride + int64_t{head} * desc.head_dim_k;

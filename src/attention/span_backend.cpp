@@ -46,21 +46,26 @@ struct Run {
   ScratchLayout layout;
   int group;
 
+  // Writes the unit's rows, a KV head at a time.
   void finish_rows(const WorkItem& item, const AttentionState& state) const {
     const int64_t token = plan.batch.q_begin[static_cast<size_t>(item.seq)];
-    const int64_t head = int64_t{item.kv_head} * group;
-    kernels::cpu::FinishArgs args;
-    args.state = state;
-    args.num_rows = item.num_rows;
-    args.row_begin = item.row_begin;
-    args.group = group;
-    args.head_dim_v = desc.head_dim_v;
-    args.sinks = desc.sinks ? inputs.sinks + head : nullptr;
-    args.out = inputs.out + token * inputs.out_stride + head * desc.head_dim_v;
-    args.out_stride = inputs.out_stride;
-    args.lse = inputs.lse != nullptr ? inputs.lse + token * desc.num_heads + head : nullptr;
-    args.lse_stride = desc.num_heads;
-    kernels.finish(args);
+    for (int h = 0; h < item.num_kv_heads; ++h) {
+      const int64_t row = int64_t{h} * item.num_rows;
+      const int64_t head = int64_t{item.kv_head + h} * group;
+      kernels::cpu::FinishArgs args;
+      args.state = {state.max + row, state.sum + row,
+                    state.acc + row * kernels::cpu::padded_head_dim(desc.head_dim_v)};
+      args.num_rows = item.num_rows;
+      args.row_begin = item.row_begin;
+      args.group = group;
+      args.head_dim_v = desc.head_dim_v;
+      args.sinks = desc.sinks ? inputs.sinks + head : nullptr;
+      args.out = inputs.out + token * inputs.out_stride + head * desc.head_dim_v;
+      args.out_stride = inputs.out_stride;
+      args.lse = inputs.lse != nullptr ? inputs.lse + token * desc.num_heads + head : nullptr;
+      args.lse_stride = desc.num_heads;
+      kernels.finish(args);
+    }
   }
 
   AttentionState slot_state(int64_t slot) const {
@@ -77,7 +82,8 @@ struct Run {
     done.store(0, std::memory_order_relaxed);  // for the next layer
     const AttentionState state = slot_state(split.first_slot);
     for (int i = 1; i < split.num_spans; ++i) {
-      kernels.fold(state, slot_state(split.first_slot + i), item.num_rows, desc.head_dim_v);
+      kernels.fold(state, slot_state(split.first_slot + i), item.num_kv_heads * item.num_rows,
+                   desc.head_dim_v);
     }
     finish_rows(item, state);
   }
@@ -88,8 +94,9 @@ struct Run {
     const int kv_len = plan.batch.kv_len[seq];
     auto* key_begin = reinterpret_cast<int32_t*>(scratch + layout.bounds);
     int32_t* key_end = key_begin + kernel.max_rows;
-    for (int r = 0; r < item.num_rows; ++r) {
-      const VisibleKeys keys = visible_keys(desc, q_len, kv_len, (item.row_begin + r) / group);
+    for (int r = 0; r < item.num_kv_heads * item.num_rows; ++r) {
+      const int token = (item.row_begin + r % item.num_rows) / group;
+      const VisibleKeys keys = visible_keys(desc, q_len, kv_len, token);
       key_begin[r] = keys.begin;
       key_end[r] = keys.end;
     }
@@ -100,6 +107,7 @@ struct Run {
              int64_t{item.kv_head} * group * desc.head_dim_k;
     tile.stride = inputs.q_stride;
     tile.group = group;
+    tile.num_heads = item.num_kv_heads;
     tile.row_begin = item.row_begin;
     tile.num_rows = item.num_rows;
     tile.head_dim = desc.head_dim_k;
@@ -107,14 +115,16 @@ struct Run {
     kernel.pack_queries(tile, scratch);
 
     kernels::cpu::SpanArgs args;
-    args.kv = kernels::cpu::kv_head_view(
-        inputs.kv, item.kv_head, plan.batch.page_table.data() + item.seq * plan.batch.page_table_stride);
+    args.kv = kernels::cpu::kv_view(inputs.kv, item.kv_head,
+                                    plan.batch.page_table.data() + item.seq * plan.batch.page_table_stride);
     args.head_dim_k = desc.head_dim_k;
     args.head_dim_v = desc.head_dim_v;
+    args.num_heads = item.num_kv_heads;
     args.num_rows = item.num_rows;
     args.q = scratch;
     args.key_begin = key_begin;
     args.key_end = key_end;
+    args.fetch_end = std::min(item.span_end * kSpanKeys, key_end[item.num_rows - 1]);
     args.softcap = desc.softcap * kLog2E;
     args.scratch = scratch + layout.kernel_scratch;
 
@@ -140,7 +150,7 @@ struct Run {
     run_span(item.span_begin, state);  // leaves the state of no keys if there are none
     for (int span = item.span_begin + 1; span < item.span_end; ++span) {
       run_span(span, part);
-      kernels.fold(state, part, item.num_rows, desc.head_dim_v);
+      kernels.fold(state, part, item.num_kv_heads * item.num_rows, desc.head_dim_v);
     }
     finish_rows(item, state);
   }
@@ -157,15 +167,15 @@ struct Run {
 
 class SpanBackend final : public Backend {
  public:
-  SpanBackend(Capabilities capabilities, SpanKernel AttentionKernels::*kernel, CostModel cost)
-      : capabilities_(std::move(capabilities)), kernel_(kernel), cost_(cost) {}
+  SpanBackend(Capabilities capabilities, SpanKernel AttentionKernels::*kernel)
+      : capabilities_(std::move(capabilities)), kernel_(kernel) {}
 
   const Capabilities& capabilities() const override { return capabilities_; }
 
   Expected<PlanBuffers> make_buffers(const AttentionDesc& desc, const PlanLimits& limits) const override {
     const ScratchLayout layout(kernel(), desc);
     PlanBuffers buffers;
-    BIFOCAL_RETURN_IF_ERROR(allocate_span_buffers(desc, limits, kernel().max_rows, layout.part - layout.state,
+    BIFOCAL_RETURN_IF_ERROR(allocate_span_buffers(desc, limits, tile_shape(), layout.part - layout.state,
                                                   layout.total, &buffers));
     return buffers;
   }
@@ -176,7 +186,7 @@ class SpanBackend final : public Backend {
     plan.desc = &desc;
     plan.batch = batch;
     plan.buffers = &buffers;
-    plan_spans(desc, batch, kernel().max_rows, cost_, buffers, &plan);
+    plan_spans(desc, batch, tile_shape(), buffers, &plan);
     return plan;
   }
 
@@ -199,9 +209,15 @@ class SpanBackend final : public Backend {
     return kernels::cpu::attention_kernels(kernels::cpu::current_isa()).*kernel_;
   }
 
+  TileShape tile_shape() const {
+    TileShape shape;
+    shape.max_rows_per_head = kernel().max_rows_per_head;
+    shape.max_rows = kernel().max_rows;
+    return shape;
+  }
+
   Capabilities capabilities_;
   SpanKernel AttentionKernels::*kernel_;
-  CostModel cost_;
 };
 
 Capabilities span_capabilities(std::string_view name, std::string_view summary) {
@@ -220,14 +236,14 @@ Capabilities span_capabilities(std::string_view name, std::string_view summary) 
 const Backend& tiled_backend() {
   static const SpanBackend backend(
       span_capabilities("tiled", "packs blocks of keys and multiplies register tiles; for many query rows"),
-      &AttentionKernels::tiled, CostModel{});
+      &AttentionKernels::tiled);
   return backend;
 }
 
 const Backend& streaming_backend() {
   static const SpanBackend backend(
       span_capabilities("streaming", "reads each key and value once, in place; for few query rows"),
-      &AttentionKernels::streaming, CostModel{});
+      &AttentionKernels::streaming);
   return backend;
 }
 

@@ -1,7 +1,7 @@
-// How a step's attention is cut into work. The unit is a tile of query rows that share a sequence and a KV
-// head; its keys fall into spans that end at absolute multiples of kSpanKeys. Every span is computed from
-// scratch and spans are folded in index order, whoever computes them: where the cuts fall changes the speed,
-// never a bit of the result.
+// How a step's attention is cut into work. The unit is a tile of query rows of one sequence, for one KV head
+// or several; its keys fall into spans that end at absolute multiples of kSpanKeys. Every span is computed
+// from scratch and spans are folded in index order, whoever computes them: where the cuts fall changes the
+// speed, never a bit of the result.
 #pragma once
 
 #include <cstdint>
@@ -15,13 +15,13 @@ constexpr int kSpanKeys = 512;
 // One unit, or some spans of one, by one thread.
 struct WorkItem {
   int32_t seq = 0;
-  int32_t kv_head = 0;
-  int32_t row_begin = 0;  // of the sequence's q_len * G rows
-  int32_t num_rows = 0;
+  int32_t kv_head = 0;  // the first
+  int32_t num_kv_heads = 1;
+  int32_t row_begin = 0;   // of the sequence's q_len * G rows
+  int32_t num_rows = 0;    // for each KV head
   int32_t span_begin = 0;  // this item's spans
   int32_t span_end = 0;
   int32_t split = -1;  // index of the unit's SplitUnit when others compute its other spans
-  int32_t reserved = 0;
 };
 
 // A unit whose spans are shared out. Its partial states lie in slots first_slot, ..., one per span.
@@ -33,18 +33,22 @@ struct SplitUnit {
   int32_t done = 0;  // items finished; the last one folds and resets it
 };
 
-// Relative costs, measured: reading or packing a key costs as much as kKeyCost rows' products with it.
-struct CostModel {
+// What the planner has to know of a kernel.
+struct TileShape {
+  int max_rows_per_head = 0;
+  int max_rows = 0;  // of all KV heads of a unit; the same if the kernel takes one at a time
+  int max_kv_heads() const { return max_rows > max_rows_per_head ? max_rows : 1; }
+  // Relative costs, measured: reading or packing a key costs as much as key_cost rows' products with it.
   int key_cost = 8;
   int unit_cost = 128;
 };
 
-// Sizes of the buffers; tile_rows is the kernel's, slot_floats a partial state's.
-Status allocate_span_buffers(const AttentionDesc& desc, const PlanLimits& limits, int tile_rows,
+// slot_floats is the size of a unit's partial state, scratch_floats that of a thread's working memory.
+Status allocate_span_buffers(const AttentionDesc& desc, const PlanLimits& limits, const TileShape& shape,
                              int64_t slot_floats, int64_t scratch_floats, PlanBuffers* buffers);
 
 // Writes items, parts and splits. Never allocates.
-void plan_spans(const AttentionDesc& desc, const AttentionBatch& batch, int tile_rows, const CostModel& cost,
+void plan_spans(const AttentionDesc& desc, const AttentionBatch& batch, const TileShape& shape,
                 PlanBuffers& buffers, Plan* plan);
 
 // The keys that query token `token` of the sequence sees: [begin, end).

@@ -18,16 +18,18 @@ KvElement kv_element(DType dtype) {
   }
 }
 
-KvHeadView kv_head_view(const PagedKv& kv, int kv_head, const int32_t* pages) {
+KvView kv_view(const PagedKv& kv, int first_kv_head, const int32_t* pages) {
   const auto bytes = static_cast<int64_t>(size_of(kv.dtype));
-  KvHeadView view;
-  view.k = static_cast<const char*>(kv.k) + kv_head * kv.k_head_stride * bytes;
-  view.v = static_cast<const char*>(kv.v) + kv_head * kv.v_head_stride * bytes;
+  KvView view;
+  view.k = static_cast<const char*>(kv.k) + first_kv_head * kv.k_head_stride * bytes;
+  view.v = static_cast<const char*>(kv.v) + first_kv_head * kv.v_head_stride * bytes;
   view.element = kv_element(kv.dtype);
   view.page_size = kv.page_size;
   view.k_page_stride = kv.k_page_stride * bytes;
+  view.k_head_stride = kv.k_head_stride * bytes;
   view.k_token_stride = kv.k_token_stride * bytes;
   view.v_page_stride = kv.v_page_stride * bytes;
+  view.v_head_stride = kv.v_head_stride * bytes;
   view.v_token_stride = kv.v_token_stride * bytes;
   view.pages = pages;
   return view;

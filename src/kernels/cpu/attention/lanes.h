@@ -120,9 +120,6 @@ inline Vec keep_lanes(Vec v, int begin, int end) {
 inline Vec zero_where_less(Vec value, Vec x, Vec limit) {
   return x < limit ? zero() : value;
 }
-inline Vec sum_each(const Vec (&a)[4]) {
-  return Vec{sum(a[0]), sum(a[1]), sum(a[2]), sum(a[3])};
-}
 inline void transpose(Vec (&r)[4]) {
   for (int i = 0; i < kWidth; ++i) {
     for (int j = 0; j < i; ++j) {
@@ -131,6 +128,11 @@ inline void transpose(Vec (&r)[4]) {
       r[j][i] = x;
     }
   }
+}
+inline Vec sum_each(const Vec (&a)[4]) {
+  Vec r[4] = {a[0], a[1], a[2], a[3]};
+  transpose(r);
+  return add(add(r[0], r[2]), add(r[1], r[3]));
 }
 
 #endif

@@ -28,8 +28,7 @@ struct E4m3 {
 
 // Key t's row of K or V.
 template <class Storage>
-const Storage* row_of(const char* base, int64_t page_stride, int64_t token_stride, const KvHeadView& kv,
-                      int t) {
+const Storage* row_of(const char* base, int64_t page_stride, int64_t token_stride, const KvView& kv, int t) {
   const int64_t page = kv.pages[t / kv.page_size];
   return reinterpret_cast<const Storage*>(base + page * page_stride + t % kv.page_size * token_stride);
 }
@@ -38,7 +37,7 @@ template <class Element>
 void attention_row(const ReferenceRowArgs& args) {
   using Storage = typename Element::Storage;
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  const KvHeadView& kv = args.kv;
+  const KvView& kv = args.kv;
   const int num_keys = std::max(0, args.key_end - args.key_begin);
   double* logits = args.scratch;
   double max = args.sink != nullptr ? static_cast<double>(*args.sink) : -kInfinity;

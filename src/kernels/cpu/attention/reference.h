@@ -6,7 +6,7 @@
 namespace bifocal::kernels::cpu {
 
 struct ReferenceRowArgs {
-  KvHeadView kv;
+  KvView kv;
   int head_dim_k = 0;
   int head_dim_v = 0;
   const float* q = nullptr;  // [Dk]

@@ -22,39 +22,56 @@ inline simd::Vec softcap_logits(simd::Vec x, float limit) {
   return mul(sub(positive, negative), set1(limit));
 }
 
-// logits [kKeyBlock] of one row become 2^(logit - m) in place; returns the factor that the row's earlier sum
-// and accumulator shrink by. Keys outside `visible` (relative to the block) get weight zero, whatever their
-// logit.
-inline float softmax_block(float* logits, KeyRange visible, float softcap, float* max_logit,
-                           float* sum_weights) {
+// Rows whose softmax is computed together: one vector of maxima.
+constexpr int kSoftmaxRows = simd::kWidth;
+
+// One block of keys for rows [row, row + num_rows), num_rows <= kSoftmaxRows: logits [num_rows, kKeyBlock]
+// become 2^(logit - m) in place, the rows' max and sum are brought up to date, and shrink[i] is the factor by
+// which row i's earlier sum and accumulator shrink. Keys that a row does not see get weight zero, whatever
+// their logit.
+inline void softmax_block(const SpanArgs& args, int row, int num_rows, int block, float* logits,
+                          float* shrink) {
   using namespace simd;
   constexpr int kVectors = kKeyBlock / kWidth;
-  Vec v[extent(kVectors)];
-  Vec largest = set1(-kInfinity);
-  for (int i = 0; i < kVectors; ++i) {
-    v[i] = load(logits + i * kWidth);
-    if (softcap != 0) v[i] = softcap_logits(v[i], softcap);
-    if (visible.begin > i * kWidth || visible.end < (i + 1) * kWidth) {
-      v[i] = keep_lanes(v[i], visible.begin - i * kWidth, visible.end - i * kWidth);
+  float* const row_max = args.state.max + row;
+  float* const row_sum = args.state.sum + row;
+  float block_max[kSoftmaxRows] = {};
+  for (int r = 0; r < num_rows; ++r) {
+    float* x = logits + r * kKeyBlock;
+    const KeyRange visible = visible_in_block(args, row + r, block);
+    const bool masked = visible.begin > 0 || visible.end < kKeyBlock;
+    Vec largest = set1(-kInfinity);
+    for (int i = 0; i < kVectors; ++i) {
+      Vec v = load(x + i * kWidth);
+      if (args.softcap != 0) v = softcap_logits(v, args.softcap);
+      if (masked) v = keep_lanes(v, visible.begin - i * kWidth, visible.end - i * kWidth);
+      if (masked || args.softcap != 0) store(x + i * kWidth, v);
+      largest = max(largest, v);
     }
-    largest = max(largest, v[i]);
+    block_max[r] = max_lane(largest);
   }
-  const float old_max = *max_logit;
-  float new_max = max_lane(largest);
-  if (!(new_max > old_max)) new_max = old_max;
-  // A row that has seen no key has nothing to shrink; -inf minus -inf must not become NaN.
-  const float reference = new_max == -kInfinity ? 0.0F : new_max;
-  const Vec shift = set1(reference);
-  Vec total = zero();
-  for (int i = 0; i < kVectors; ++i) {
-    v[i] = exp2_nonpositive(sub(v[i], shift));
-    store(logits + i * kWidth, v[i]);
-    total = add(total, v[i]);
+
+  const Vec old_max = load_first(row_max, num_rows);
+  const Vec new_max = max(load(block_max), old_max);
+  // A row that has seen no key yet: -inf minus -inf must not become NaN.
+  const Vec reference = max(set1(-__FLT_MAX__), new_max);
+  float shift[kSoftmaxRows];
+  float factor[kSoftmaxRows];
+  store_first(row_max, new_max, num_rows);
+  store(shift, reference);
+  store(factor, exp2_nonpositive(sub(old_max, reference)));
+
+  for (int r = 0; r < num_rows; ++r) {
+    float* x = logits + r * kKeyBlock;
+    Vec total = zero();
+    for (int i = 0; i < kVectors; ++i) {
+      const Vec weight = exp2_nonpositive(sub(load(x + i * kWidth), set1(shift[r])));
+      store(x + i * kWidth, weight);
+      total = add(total, weight);
+    }
+    shrink[r] = factor[r];
+    row_sum[r] = row_sum[r] * factor[r] + sum(total);
   }
-  const float shrink = old_max == new_max ? 1.0F : exp2_nonpositive(old_max - reference);
-  *max_logit = new_max;
-  *sum_weights = *sum_weights * shrink + sum(total);
-  return shrink;
 }
 
 inline void clear_state(const AttentionState& state, int num_rows, int head_dim_v) {

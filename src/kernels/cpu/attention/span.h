@@ -1,11 +1,11 @@
 // What the attention kernels take and give: one tile of query rows and one span of keys at a time.
 //
-// A tile's rows share a KV head: row r is query token r / G and head r % G of its group (G = H / HK). The
-// online softmax (Milakov & Gimelshein 2018; Dao et al. 2022, algorithm 1) works in base 2 and keeps, per
-// row, the largest logit m, the sum l of 2^(s - m) and the weighted sum of values, so that the states of two
-// disjoint key ranges can be folded. Blocks of keys lie at absolute multiples of kKeyBlock and every row is
-// computed from its own query alone: a row's bits depend neither on the other rows of its tile nor on where a
-// chunk or a page begins.
+// A tile is a range of a sequence's query rows, for one KV head or for several that follow one another. Row r
+// of a KV head is query token r / G and head r % G of its group (G = H / HK). The online softmax (Milakov &
+// Gimelshein 2018; Dao et al. 2022, algorithm 1) works in base 2 and keeps, per row, the largest logit m, the
+// sum l of 2^(s - m) and the weighted sum of values, so that the states of two disjoint key ranges can be
+// folded. Blocks of keys lie at absolute multiples of kKeyBlock and every row is computed from its own query
+// alone: a row's bits depend neither on the other rows of its tile nor on where a chunk or a page begins.
 //
 // Keys that no row of a tile may see are never read, so unused slots of a page may hold anything.
 //
@@ -21,15 +21,17 @@ constexpr int kKeyBlock = 64;  // keys
 
 // The KV dtypes, as indices of kernel tables.
 enum KvElement { kKvF32, kKvF16, kKvBf16, kKvE4m3, kNumKvElements };
+constexpr int kKvElementBytes[kNumKvElements] = {4, 2, 2, 1};
 
-// One KV head of one sequence. Key t is token t % page_size of page pages[t / page_size].
-struct KvHeadView {
+// One sequence's keys and values from some KV head on. Key t of head h is token t % page_size of page
+// pages[t / page_size]; strides are in bytes.
+struct KvView {
   const char* k = nullptr;
   const char* v = nullptr;
   KvElement element = kKvF32;
   int page_size = 0;
-  int64_t k_page_stride = 0, k_token_stride = 0;  // bytes
-  int64_t v_page_stride = 0, v_token_stride = 0;
+  int64_t k_page_stride = 0, k_head_stride = 0, k_token_stride = 0;
+  int64_t v_page_stride = 0, v_head_stride = 0, v_token_stride = 0;
   const int32_t* pages = nullptr;
 };
 
@@ -57,40 +59,52 @@ inline AttentionState make_attention_state(float* memory, int rows, int head_dim
 
 // Query rows of a tile before they are packed.
 struct QueryTile {
-  const float* q = nullptr;  // element (token, head, d) at q[token*stride + head*Dk + d]
+  const float* q =
+      nullptr;  // first KV head's group: element (token, head, d) at q[token*stride + head*Dk + d]
   int64_t stride = 0;
-  int group = 1;      // G
-  int row_begin = 0;  // first row of the tile within the sequence
-  int num_rows = 0;
+  int group = 1;       // G
+  int num_heads = 1;   // N, KV heads
+  int row_begin = 0;   // first row of the tile within the sequence
+  int num_rows = 0;    // R, of each KV head
   int head_dim = 0;    // Dk
   float scale = 1.0F;  // folded into the packed queries
+  // Row r of KV head h.
+  const float* row(int h, int r) const {
+    const int token = (row_begin + r) / group;
+    const int head = h * group + (row_begin + r) % group;
+    return q + token * stride + int64_t{head} * head_dim;
+  }
 };
 
 struct SpanArgs {
-  KvHeadView kv;
+  KvView kv;
   int head_dim_k = 0;
   int head_dim_v = 0;
-  int num_rows = 0;
-  const float* q = nullptr;            // as the same kernel's pack_queries left them
-  const int32_t* key_begin = nullptr;  // [R] row r sees keys [key_begin[r], key_end[r]);
-  const int32_t* key_end = nullptr;    // [R] neither ever falls from one row to the next
-  int span_begin = 0;                  // keys of this call; a multiple of kKeyBlock
+  int num_heads = 1;         // N
+  int num_rows = 0;          // R, of each KV head; row r of head h is row h * R + r of the arrays below
+  const float* q = nullptr;  // as the same kernel's pack_queries left them
+  const int32_t* key_begin =
+      nullptr;  // [N * R] the row sees keys [key_begin, key_end): neither falls from one row
+  const int32_t* key_end = nullptr;  // [N * R] of a head to the next, and all heads see the same
+  int span_begin = 0;                // keys of this call; a multiple of kKeyBlock
   int span_end = 0;
+  int fetch_end = 0;     // the caller will ask for keys up to here next: worth fetching ahead
   float softcap = 0;     // times log2(e): logits are softcap * tanh(q.k); 0: logits are q.k
-  AttentionState state;  // overwritten
+  AttentionState state;  // of N * R rows, overwritten
   float* scratch = nullptr;
 };
 
 // One way to compute a span; `tiled` and `streaming` differ in what they keep in registers.
 struct SpanKernel {
-  int max_rows = 0;  // of a tile
+  int max_rows_per_head = 0;
+  int max_rows = 0;  // of all KV heads of a tile together
   int64_t (*scratch_floats)(int head_dim_k, int head_dim_v) = nullptr;
   int64_t (*query_floats)(int head_dim_k) = nullptr;  // packed queries of max_rows rows
   void (*pack_queries)(const QueryTile& tile, float* packed) = nullptr;
   void (*span[kNumKvElements])(const SpanArgs& args) = {};
 };
 
-// Where a tile's rows go when all their keys have been seen.
+// Where the rows of one KV head go when all their keys have been seen.
 struct FinishArgs {
   AttentionState state;
   int num_rows = 0;

@@ -11,9 +11,15 @@ namespace streaming {
 
 using namespace simd;
 
-constexpr int kMaxRows = 32;
+constexpr int kMaxRowsPerHead = 32;
+constexpr int kMaxRows = 128;
 // Accumulators that stay in registers beside their operands.
 constexpr int kAccumulators = kWidth == 16 ? 16 : 8;
+
+template <class Storage>
+const Storage* at_head(const Storage* row, int64_t head_bytes) {
+  return reinterpret_cast<const Storage*>(reinterpret_cast<const char*>(row) + head_bytes);
+}
 
 // Scratch: logits [kMaxRows, kKeyBlock].
 inline int64_t scratch_floats(int, int) {
@@ -23,38 +29,28 @@ inline int64_t query_floats(int head_dim_k) {
   return int64_t{kMaxRows} * padded_head_dim(head_dim_k);
 }
 
-// packed: [rows, padded Dk], the padding zero.
+// packed: [N * R, padded Dk], the padding zero.
 inline void pack_queries(const QueryTile& tile, float* packed) {
   const int columns = padded_head_dim(tile.head_dim);
-  for (int r = 0; r < tile.num_rows; ++r) {
-    const int row = tile.row_begin + r;
-    const float* q = tile.q + (row / tile.group) * tile.stride + int64_t{row % tile.group} * tile.head_dim;
-    float* out = packed + int64_t{r} * columns;
-    for (int d = 0; d < tile.head_dim; ++d) out[d] = q[d] * tile.scale;
-    for (int d = tile.head_dim; d < columns; ++d) out[d] = 0;
+  for (int h = 0; h < tile.num_heads; ++h) {
+    for (int r = 0; r < tile.num_rows; ++r, packed += columns) {
+      const float* q = tile.row(h, r);
+      for (int d = 0; d < tile.head_dim; ++d) packed[d] = q[d] * tile.scale;
+      for (int d = tile.head_dim; d < columns; ++d) packed[d] = 0;
+    }
   }
 }
 
-// Rows of a cache that will be read soon, fetched a row at a time between the arithmetic.
-template <class Storage>
-struct Ahead {
-  const Storage* const* rows = nullptr;  // null: nothing to fetch
-  int bytes = 0;                         // of a row
-  void fetch(int i) const {
-    if (rows == nullptr) return;
-    const char* p = reinterpret_cast<const char*>(rows[i]);
-    for (int offset = 0; offset < bytes; offset += 64) prefetch(p + offset);
-  }
-};
-
-// Logits of kR rows, kWidth dot products at a time: kR rows by kWidth / kR keys.
+// Logits of kR rows of one KV head, kWidth dot products at a time: kR rows by kWidth / kR keys. The head's
+// rows lie `head` bytes behind those of the first.
 template <class Element, int kR>
-void multiply_keys(const float* q, const KeyBlock<typename Element::Storage>& keys, int head_dim,
-                   Ahead<typename Element::Storage> values, float* logits) {
+void multiply_keys(const float* q, const KeyBlock<typename Element::Storage>& keys, int64_t head,
+                   int head_dim, FetchAhead* ahead, float* logits) {
   constexpr int kKeys = kWidth / kR;
   const int columns = padded_head_dim(head_dim);
   for (int i = keys.begin / kKeys * kKeys; i < keys.end; i += kKeys) {
-    const auto* const* row = keys.k + i;
+    const typename Element::Storage* row[extent(kKeys)];
+    for (int j = 0; j < kKeys; ++j) row[j] = at_head(keys.k[i + j], head);
     Vec acc[extent(kWidth)];
 #pragma GCC unroll 16
     for (int j = 0; j < kWidth; ++j) acc[j] = zero();
@@ -79,7 +75,9 @@ void multiply_keys(const float* q, const KeyBlock<typename Element::Storage>& ke
           acc[r * kKeys + j] = fma(load(q + r * columns + d), k, acc[r * kKeys + j]);
       }
     }
-    for (int j = 0; j < kKeys; ++j) values.fetch(i + j);
+    if (ahead != nullptr) {
+      for (int j = 0; j < kKeys; ++j) ahead->fetch_row();
+    }
     float sums[extent(kWidth)];
     store(sums, sum_each(acc));
     for (int r = 0; r < kR; ++r)
@@ -90,9 +88,8 @@ void multiply_keys(const float* q, const KeyBlock<typename Element::Storage>& ke
 // Columns [d, d + kN vectors) of acc = acc * shrink + weights * values, for kR rows. The last columns of a
 // head dimension that does not fill a vector are `tail` > 0 elements.
 template <class Element, int kR, int kN>
-void multiply_strip(const float* weights, const KeyBlock<typename Element::Storage>& keys, int d, int tail,
-                    const float* shrink, float* acc, int columns,
-                    Ahead<typename Element::Storage> next_keys) {
+void multiply_strip(const float* weights, const KeyBlock<typename Element::Storage>& keys, int64_t head,
+                    int d, int tail, const float* shrink, float* acc, int columns, FetchAhead* ahead) {
   Vec out[extent(kR)][extent(kN)];
 #pragma GCC unroll 8
   for (int r = 0; r < kR; ++r) {
@@ -100,7 +97,7 @@ void multiply_strip(const float* weights, const KeyBlock<typename Element::Stora
     for (int n = 0; n < kN; ++n) out[r][n] = mul(load(acc + r * columns + d + n * kWidth), set1(shrink[r]));
   }
   for (int i = keys.begin; i < keys.end; ++i) {
-    const auto* row = keys.v[i] + d;
+    const auto* row = at_head(keys.v[i], head) + d;
     Vec v[extent(kN)];
     if (tail > 0) {
       v[0] = load_tail<Element>(row, tail);
@@ -108,7 +105,7 @@ void multiply_strip(const float* weights, const KeyBlock<typename Element::Stora
 #pragma GCC unroll 8
       for (int n = 0; n < kN; ++n) v[n] = Element::load(row + n * kWidth);
     }
-    next_keys.fetch(i);
+    if (ahead != nullptr) ahead->fetch_row();
 #pragma GCC unroll 8
     for (int r = 0; r < kR; ++r) {
       const Vec w = set1(weights[r * kKeyBlock + i]);
@@ -124,14 +121,14 @@ void multiply_strip(const float* weights, const KeyBlock<typename Element::Stora
 }
 
 template <class Element, int kR>
-void multiply_values(const float* weights, const KeyBlock<typename Element::Storage>& keys, int head_dim,
-                     const float* shrink, float* acc, Ahead<typename Element::Storage> next_keys) {
+void multiply_values(const float* weights, const KeyBlock<typename Element::Storage>& keys, int64_t head,
+                     int head_dim, const float* shrink, float* acc, FetchAhead* ahead) {
   constexpr int kN = kR == 1 ? 8 : kAccumulators / kR;
   const int columns = padded_head_dim(head_dim);
   int d = 0;
   const auto strip = [&](auto multiply, int width, int tail) {
-    multiply(weights, keys, d, tail, shrink, acc, columns, next_keys);
-    next_keys.rows = nullptr;
+    multiply(weights, keys, head, d, tail, shrink, acc, columns, ahead);
+    ahead = nullptr;  // once per key
     d += width;
   };
   while (d + kN * kWidth <= head_dim) strip(multiply_strip<Element, kR, kN>, kN * kWidth, 0);
@@ -159,43 +156,42 @@ void span(const SpanArgs& args) {
   using Storage = typename Element::Storage;
   const int q_columns = padded_head_dim(args.head_dim_k);
   const int v_columns = padded_head_dim(args.head_dim_v);
-  const int key_bytes = args.head_dim_k * static_cast<int>(sizeof(Storage));
-  const int value_bytes = args.head_dim_v * static_cast<int>(sizeof(Storage));
-  clear_state(args.state, args.num_rows, args.head_dim_v);
+  const int num_rows = args.num_heads * args.num_rows;
+  clear_state(args.state, num_rows, args.head_dim_v);
 
   const KeyRange range = tile_keys(args);
-  if (range.begin >= range.end) return;
-  KeyBlock<Storage> blocks[2];
-  int block = range.begin / kKeyBlock * kKeyBlock;
-  locate_block(args.kv, block, range, &blocks[0]);
-  for (int current = 0; block < range.end; block += kKeyBlock, current ^= 1) {
-    const KeyBlock<Storage>& keys = blocks[current];
-    Ahead<Storage> values{keys.v, value_bytes};
-    for_row_groups<(kWidth < 8 ? kWidth : 8)>(args.num_rows, [&]<int kR>(int r) {
-      multiply_keys<Element, kR>(args.q + r * q_columns, keys, args.head_dim_k, values,
-                                 args.scratch + r * kKeyBlock);
-      values.rows = nullptr;
-    });
+  for (int block = range.begin / kKeyBlock * kKeyBlock; block < range.end; block += kKeyBlock) {
+    KeyBlock<Storage> keys;
+    locate_block(args.kv, block, range, &keys);
+    FetchAhead values = FetchAhead::values(args, block + keys.begin, block + keys.end);
+    for (int h = 0; h < args.num_heads; ++h) {
+      for_row_groups<(kWidth < 8 ? kWidth : 8)>(args.num_rows, [&]<int kR>(int r) {
+        const int row = h * args.num_rows + r;
+        multiply_keys<Element, kR>(args.q + row * q_columns, keys, h * args.kv.k_head_stride, args.head_dim_k,
+                                   r == 0 ? &values : nullptr, args.scratch + row * kKeyBlock);
+      });
+    }
     float shrink[kMaxRows];
-    for (int r = 0; r < args.num_rows; ++r) {
-      shrink[r] = softmax_block(args.scratch + r * kKeyBlock, visible_in_block(args, r, block), args.softcap,
-                                args.state.max + r, args.state.sum + r);
+    for (int row = 0; row < num_rows; row += kSoftmaxRows) {
+      const int rows = num_rows - row < kSoftmaxRows ? num_rows - row : kSoftmaxRows;
+      softmax_block(args, row, rows, block, args.scratch + row * kKeyBlock, shrink + row);
     }
-    Ahead<Storage> next_keys;
-    if (block + kKeyBlock < range.end) {
-      locate_block(args.kv, block + kKeyBlock, range, &blocks[current ^ 1]);
-      next_keys = {blocks[current ^ 1].k, key_bytes};
+    const int next = block + kKeyBlock;
+    FetchAhead next_keys =
+        FetchAhead::keys(args, next, args.fetch_end < next + kKeyBlock ? args.fetch_end : next + kKeyBlock);
+    for (int h = 0; h < args.num_heads; ++h) {
+      for_row_groups<4>(args.num_rows, [&]<int kR>(int r) {
+        const int row = h * args.num_rows + r;
+        multiply_values<Element, kR>(args.scratch + row * kKeyBlock, keys, h * args.kv.v_head_stride,
+                                     args.head_dim_v, shrink + row, args.state.acc + row * v_columns,
+                                     r == 0 ? &next_keys : nullptr);
+      });
     }
-    for_row_groups<4>(args.num_rows, [&]<int kR>(int r) {
-      multiply_values<Element, kR>(args.scratch + r * kKeyBlock, keys, args.head_dim_v, shrink + r,
-                                   args.state.acc + r * v_columns, next_keys);
-      next_keys.rows = nullptr;
-    });
   }
 }
 
-constexpr SpanKernel kKernel{
-    kMaxRows, scratch_floats, query_floats, pack_queries, {span<F32>, span<F16>, span<Bf16>, span<E4m3>}};
+constexpr SpanKernel kKernel{kMaxRowsPerHead, kMaxRows,     scratch_floats,
+                             query_floats,    pack_queries, {span<F32>, span<F16>, span<Bf16>, span<E4m3>}};
 
 }  // namespace streaming
 }  // namespace

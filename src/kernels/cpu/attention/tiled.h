@@ -1,6 +1,6 @@
 // The `tiled` span kernel: each block of keys and values is converted and packed once for all rows of the
-// tile, then two products of register tiles follow: logits = Q K^T and acc += P V. For many rows. Internal
-// linkage, like simd.h.
+// tile, then two products of register tiles follow: logits = Q K^T and acc += P V. For many rows of one KV
+// head. Internal linkage, like simd.h.
 #pragma once
 
 #include "kernels/cpu/attention/softmax.h"
@@ -16,9 +16,9 @@ using namespace simd;
 constexpr int kVectors = 2;
 constexpr int kRows = kWidth == 16 ? 12 : kWidth == 8 ? 6 : 4;
 constexpr int kPanelKeys = kVectors * kWidth;
-// Packing a block costs as much as multiplying about 8 rows: with 96 it hardly shows.
-constexpr int kMaxRows = 96;
-static_assert(kMaxRows % kRows == 0 && kKeyBlock % kPanelKeys == 0);
+// Packing a block costs as much as multiplying about 8 rows: with this many it hardly shows.
+constexpr int kMaxRows = 192;
+static_assert(kRows <= kSoftmaxRows && kMaxRows % kRows == 0 && kKeyBlock % kPanelKeys == 0);
 
 // Scratch: logits [kMaxRows, kKeyBlock], keys [kKeyBlock / kPanelKeys][Dk][kPanelKeys], values [kKeyBlock,
 // padded Dv].
@@ -29,13 +29,15 @@ inline int64_t query_floats(int head_dim_k) {
   return int64_t{kMaxRows} * head_dim_k;
 }
 
-// packed: [groups of kRows rows][Dk][kRows]; rows that do not exist stay unwritten and unread.
+// packed: [groups of kRows rows][Dk][kRows]; the last group repeats its last row.
 inline void pack_queries(const QueryTile& tile, float* packed) {
-  for (int r = 0; r < tile.num_rows; ++r) {
-    const int row = tile.row_begin + r;
-    const float* q = tile.q + (row / tile.group) * tile.stride + int64_t{row % tile.group} * tile.head_dim;
-    float* panel = packed + int64_t{r / kRows} * kRows * tile.head_dim + r % kRows;
-    for (int d = 0; d < tile.head_dim; ++d) panel[int64_t{d} * kRows] = q[d] * tile.scale;
+  for (int first = 0; first < tile.num_rows; first += kRows) {
+    const float* rows[kRows];
+    for (int i = 0; i < kRows; ++i)
+      rows[i] = tile.row(0, first + i < tile.num_rows ? first + i : tile.num_rows - 1);
+    for (int d = 0; d < tile.head_dim; ++d) {
+      for (int i = 0; i < kRows; ++i) *packed++ = rows[i][d] * tile.scale;
+    }
   }
 }
 
@@ -150,25 +152,22 @@ void span(const SpanArgs& args) {
     pack_values<Element>(located.v, located.begin, located.end, args.head_dim_v, values);
     for (int r = 0; r < args.num_rows; r += kRows) {
       const int rows = args.num_rows - r < kRows ? args.num_rows - r : kRows;
-      // Both bounds rise with the row: the group sees from its first row's first key to its last row's last.
-      const int first = visible_in_block(args, r, block).begin;
-      const int end = visible_in_block(args, r + rows - 1, block).end;
-      if (first >= end) continue;
+      const KeyRange visible = visible_to_rows(args, r, rows, block);
+      const int num_keys = visible.end - visible.begin;
+      if (num_keys <= 0) continue;
       float* group = logits + r * kKeyBlock;
-      multiply_keys<kRows>(rows, args.q + int64_t{r} * args.head_dim_k, keys, args.head_dim_k, end, group);
       float shrink[kRows];
-      for (int i = 0; i < rows; ++i) {
-        shrink[i] = softmax_block(group + i * kKeyBlock, visible_in_block(args, r + i, block), args.softcap,
-                                  args.state.max + r + i, args.state.sum + r + i);
-      }
-      multiply_values<kRows>(rows, group + first, values + int64_t{first} * columns, end - first, columns,
-                             shrink, args.state.acc + int64_t{r} * columns);
+      multiply_keys<kRows>(rows, args.q + int64_t{r} * args.head_dim_k, keys, args.head_dim_k, visible.end,
+                           group);
+      softmax_block(args, r, rows, block, group, shrink);
+      multiply_values<kRows>(rows, group + visible.begin, values + int64_t{visible.begin} * columns, num_keys,
+                             columns, shrink, args.state.acc + int64_t{r} * columns);
     }
   }
 }
 
-constexpr SpanKernel kKernel{
-    kMaxRows, scratch_floats, query_floats, pack_queries, {span<F32>, span<F16>, span<Bf16>, span<E4m3>}};
+constexpr SpanKernel kKernel{kMaxRows,     kMaxRows,     scratch_floats,
+                             query_floats, pack_queries, {span<F32>, span<F16>, span<Bf16>, span<E4m3>}};
 
 }  // namespace tiled
 }  // namespace
