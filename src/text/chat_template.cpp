@@ -56,21 +56,23 @@ jinja::Value message_value(const JsonValue& message) {
     const JsonValue* found = message.find(name);
     if (reasoning == nullptr && found != nullptr && !found->is_null()) reasoning = found;
   }
+  const auto add = [&](std::string_view name, const JsonValue& value, bool from_user) {
+    items.emplace_back(jinja::Value::text(jinja::Text(std::string(name), from_user)),
+                       jinja::Value::from_json(value, true));
+  };
+  const auto given = [&](std::string_view name) {
+    const JsonValue* found = message.find(name);
+    return found != nullptr && !found->is_null();
+  };
+  if (reasoning != nullptr && !given("thinking")) add("thinking", *reasoning, false);
   for (const auto& [name, value] : message.as_object()) {
     if (value.is_null()) {
       nulls.push_back(name);
-    } else if (reasoning == nullptr || name != "reasoning_content") {
-      items.emplace_back(jinja::Value::text(jinja::Text(name, true)), jinja::Value::from_json(value, true));
+    } else {
+      add(name, value, true);
     }
   }
-  if (reasoning != nullptr) {
-    const auto add = [&](std::string_view name) {
-      items.emplace_back(jinja::Value::text(name), jinja::Value::from_json(*reasoning, true));
-    };
-    const JsonValue* thinking = message.find("thinking");
-    if (thinking == nullptr || thinking->is_null()) add("thinking");
-    add("reasoning_content");
-  }
+  if (reasoning != nullptr && !given("reasoning_content")) add("reasoning_content", *reasoning, false);
   return jinja::Value::mapping(std::move(items), std::move(nulls));
 }
 

@@ -22,6 +22,7 @@ using TestFunction = bool (*)(Runtime&, const Value& input, const Arguments&);
 
 struct CallArguments {
   std::vector<ExprPtr> positional;
+  ExprPtr spread;  // *list, after the positional ones; may be absent
   std::vector<std::pair<std::string, ExprPtr>> named;
 };
 

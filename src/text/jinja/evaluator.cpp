@@ -153,20 +153,24 @@ Evaluator::Flow Evaluator::execute(const For& loop) {
     }
     items = std::move(kept);
   }
-  if (items->empty()) {
-    const ScopeGuard guard(*this, current_);
-    return execute(loop.otherwise);
-  }
   charge(kObjectSteps);
   Loop& state = loops_.emplace_back();
   state.items = items;
+  // Jinja takes `else` when no iteration got to its end, also when the first one breaks.
+  bool completed = false;
   for (size_t i = 0; i < items->size(); ++i) {
     charge(1);
     state.index = i;
     const ScopeGuard guard(*this, current_);
     set_variable("loop", Value::loop(&state));
     assign(loop.target, (*items)[i]);
-    if (execute(loop.body) == Flow::break_loop) break;
+    const Flow flow = execute(loop.body);
+    if (flow == Flow::break_loop) break;
+    completed = completed || flow == Flow::normal;
+  }
+  if (!completed) {
+    const ScopeGuard guard(*this, current_);
+    return execute(loop.otherwise);
   }
   return Flow::normal;
 }

@@ -355,8 +355,11 @@ CallArguments ExpressionParser::parse_arguments(int& height) {
     first = false;
     if (out.positional.size() + out.named.size() >= kMaxArguments)
       tokens_.fail_expected(fmt::format("at most {} arguments", kMaxArguments));
-    if (tokens_.is_symbol("*") || tokens_.is_symbol("**"))
-      tokens_.fail_expected("an argument (unpacking is not supported)");
+    if (out.spread == nullptr && tokens_.skip_symbol("*")) {
+      out.spread = parse_expression();
+      height = std::max(height, height_of(out.spread));
+      continue;
+    }
     const bool named =
         tokens_.is(TokenKind::name) && tokens_.next().kind == TokenKind::symbol && tokens_.next().text == "=";
     if (named) {
@@ -365,7 +368,7 @@ CallArguments ExpressionParser::parse_arguments(int& height) {
       out.named.emplace_back(std::move(name), parse_expression());
       height = std::max(height, height_of(out.named.back().second));
     } else {
-      if (!out.named.empty()) tokens_.fail_expected("a named argument");
+      if (!out.named.empty() || out.spread != nullptr) tokens_.fail_expected("a named argument");
       out.positional.push_back(parse_expression());
       height = std::max(height, height_of(out.positional.back()));
     }

@@ -35,7 +35,8 @@ Value Evaluator::evaluate(const MappingLiteral& literal) {
   for (const auto& [key_expr, value_expr] : literal.items) {
     Value key = evaluate(*key_expr);
     Value value = evaluate(*value_expr);
-    if (key.is_list() || key.is_mapping()) fail(fmt::format("{} cannot be a key", key.type_name()));
+    const bool hashable = !key.is_mapping() && !(key.is_list() && key.as_list().kind == ListKind::list);
+    if (!hashable) fail(fmt::format("{} cannot be a key", key.type_name()));
     charge_work(items.size() * 16);
     const auto found =
         std::find_if(items.begin(), items.end(), [&](const auto& item) { return equal(item.first, key); });
@@ -54,7 +55,13 @@ Value Evaluator::evaluate(const Attribute& attribute) {
 
 Value Evaluator::evaluate(const Subscript& subscript) {
   const Value object = evaluate(*subscript.object);
-  return get_item(*this, object, evaluate(*subscript.index));
+  Value item = get_item(*this, object, evaluate(*subscript.index));
+  // For messages: the key where the template spells it out.
+  const auto* key = std::get_if<Literal>(&subscript.index->node);
+  if (item.is_undefined() && key != nullptr && key->value.is_text()) {
+    return Value::undefined(key->value.as_bytes(), item.undefined_null());
+  }
+  return item;
 }
 
 Value Evaluator::evaluate(const Slice& slice) {
@@ -68,6 +75,11 @@ Arguments Evaluator::evaluate_arguments(const CallArguments& arguments) {
   Arguments out;
   out.positional.reserve(arguments.positional.size());
   for (const ExprPtr& argument : arguments.positional) out.positional.push_back(evaluate(*argument));
+  if (arguments.spread != nullptr) {
+    const auto items = iterate(*this, evaluate(*arguments.spread));
+    charge(items->size());
+    out.positional.insert(out.positional.end(), items->begin(), items->end());
+  }
   for (const auto& [name, argument] : arguments.named) out.named.emplace_back(name, evaluate(*argument));
   return out;
 }

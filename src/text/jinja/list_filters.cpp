@@ -34,7 +34,7 @@ Value list_filter(Runtime& runtime, const Value& input, const Arguments& given) 
 
 Value items_filter(Runtime& runtime, const Value& input, const Arguments& given) {
   const BoundArguments arguments(runtime, given, "items", {});
-  return items_of(runtime, input);
+  return runtime.list(*iterate(runtime, items_of(runtime, input)), ListKind::generator);
 }
 
 Value first_filter(Runtime& runtime, const Value& input, const Arguments& given) {
@@ -54,7 +54,8 @@ Value join_filter(Runtime& runtime, const Value& input, const Arguments& given) 
   const Text separator = arguments.has(0) ? runtime.print(arguments[0]) : Text();
   Text out;
   bool first = true;
-  for (const Value& item : *iterate(runtime, input)) {
+  const auto items = iterate(runtime, input);
+  for (const Value& item : *items) {
     if (!first) out.append(separator);
     first = false;
     out.append(runtime.print(arguments.given(1) ? resolve_path(runtime, item, arguments[1]) : item));
@@ -87,6 +88,7 @@ Value sort_items(Runtime& runtime, const std::vector<Value>& items, const std::v
   // Python keeps the order of equal items also when it sorts downwards.
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
     runtime.charge(1);
+    if (equal_charged(runtime, keys[a], keys[b])) return false;
     return reverse ? less(runtime, keys[b], keys[a]) : less(runtime, keys[a], keys[b]);
   });
   std::vector<Value> out;
@@ -107,6 +109,7 @@ Value sort_filter(Runtime& runtime, const Value& input, const Arguments& given) 
 
 Value dictsort_filter(Runtime& runtime, const Value& input, const Arguments& given) {
   const BoundArguments arguments(runtime, given, "dictsort", {"case_sensitive", "by", "reverse"});
+  runtime.require_defined(input);
   const Value items = items_of(runtime, input);
   const bool by_value = arguments.has(1) && equal(arguments[1], Value::text("value"));
   std::vector<Value> keys;
@@ -121,7 +124,8 @@ Value unique_filter(Runtime& runtime, const Value& input, const Arguments& given
   const BoundArguments arguments(runtime, given, "unique", {"case_sensitive", "attribute"});
   std::vector<Value> keys;
   std::vector<Value> out;
-  for (const Value& item : *iterate(runtime, input)) {
+  const auto items = iterate(runtime, input);
+  for (const Value& item : *items) {
     Value key = sort_key(runtime, item, arguments[1], arguments.truthy(0, false));
     const bool seen = std::any_of(keys.begin(), keys.end(), [&](const Value& k) {
       runtime.charge(1);
@@ -153,7 +157,8 @@ Value extreme_filter(Runtime& runtime, const Value& input, const Arguments& give
 Value sum_filter(Runtime& runtime, const Value& input, const Arguments& given) {
   const BoundArguments arguments(runtime, given, "sum", {"attribute", "start"});
   Value total = arguments.has(1) ? arguments[1] : Value::integer(0);
-  for (const Value& item : *iterate(runtime, input)) {
+  const auto items = iterate(runtime, input);
+  for (const Value& item : *items) {
     runtime.charge(1);
     total = arithmetic(runtime, ArithmeticOperator::add, total,
                        arguments.given(0) ? resolve_path(runtime, item, arguments[0]) : item);
@@ -204,7 +209,8 @@ Value choose_filter(Runtime& runtime, const Value& input, const Arguments& given
                            given.positional.end());
   }
   std::vector<Value> out;
-  for (const Value& item : *iterate(runtime, input)) {
+  const auto items = iterate(runtime, input);
+  for (const Value& item : *items) {
     runtime.charge(1);
     const Value value = by_attribute ? resolve_path(runtime, item, given.positional[0]) : item;
     if ((test == nullptr ? value.truthy() : test(runtime, value, rest)) == wanted) out.push_back(item);

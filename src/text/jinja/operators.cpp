@@ -369,7 +369,7 @@ Value get_item(Runtime& runtime, const Value& object, const Value& index) {
     runtime.charge_work(object.as_mapping().items.size() * 16);
     if (const Value* item = object.as_mapping().find(index)) return *item;
     if (index.is_text() && is_mapping_method(index.as_bytes())) return bound_method(object, index.as_bytes());
-    return {};
+    return index.is_text() ? object.as_mapping().missing(index.as_bytes(), "") : Value();
   }
   if (index.is_integral() && object.is_text())
     return character_at(runtime, object.as_text(), index.to_integer());
@@ -403,7 +403,7 @@ Value get_slice(Runtime& runtime, const Value& object, const Value& start, const
     }
     return runtime.text(std::move(out));
   }
-  if (!is_sequence(object)) return {};
+  if (!is_sequence(object)) runtime.fail(fmt::format("{} cannot be sliced", object.type_name()));
   const auto& items = object.as_list().items;
   const SliceRange range = slice_range(runtime, static_cast<int64_t>(items.size()), start, stop, step);
   runtime.charge(static_cast<size_t>(range.count));

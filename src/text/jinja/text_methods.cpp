@@ -117,7 +117,8 @@ Value join_method(Runtime& runtime, const Text& self, const Arguments& given) {
   const BoundArguments arguments(runtime, given, "join", {"iterable"});
   Text out;
   bool first = true;
-  for (const Value& item : *iterate(runtime, arguments[0])) {
+  const auto items = iterate(runtime, arguments[0]);
+  for (const Value& item : *items) {
     if (!item.is_text()) runtime.fail(fmt::format("join() expected strings, got {}", item.type_name()));
     runtime.check_bytes(out.size() + item.as_text().size() + self.size());
     if (!first) out.append(self);
