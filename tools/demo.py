@@ -11,7 +11,10 @@ import sys
 import threading
 import time
 
-QUESTION = "Olga has 18 ribbons. She gives 7 ribbons to Adam and buys 3 boxes with 4 ribbons each. How many ribbons does Olga have now?"
+QUESTION = (
+    "At the market, a lamp costs $4, a ribbon costs $10 and a key costs $9. Olga buys 7 keys and 2 lamps. "
+    "How much does she pay in total?"
+)
 
 
 def start_server(binary, model):

@@ -140,6 +140,8 @@ Expected<JsonValue> parse_json(std::string_view text, const JsonLimits& limits) 
         fmt::format("JSON: {} bytes, expected at most {}", text.size(), limits.max_bytes));
   }
   if (!is_valid_utf8(text)) return invalid_argument("JSON: the text is not valid UTF-8");
+  // The library takes a zero byte as the end of its input; JSON text never has one.
+  if (text.find('\0') != std::string_view::npos) return invalid_argument("JSON: the text has a zero byte");
   DocumentBuilder builder(limits);
   if (!nlohmann::json::sax_parse(text.begin(), text.end(), &builder)) {
     return invalid_argument("JSON: " + (builder.error().empty() ? "syntax error" : builder.error()));

@@ -55,6 +55,13 @@ TEST(Json, RefusesWhatIsNotStrictJson) {
   for (const char* text : broken) EXPECT_FALSE(parse_json(text).ok()) << text;
 }
 
+TEST(Json, AZeroByteIsNotTheEnd) {
+  using namespace std::string_view_literals;
+  EXPECT_FALSE(parse_json("{}\0garbage"sv).ok());
+  EXPECT_FALSE(parse_json("{}\0"sv).ok());
+  EXPECT_FALSE(parse_json("\"a\0b\""sv).ok());
+}
+
 TEST(Json, KeepsIntegersExact) {
   EXPECT_EQ(parse_json("9223372036854775807")->as_int(), INT64_MAX);
   EXPECT_EQ(parse_json("-9223372036854775808")->as_int(), INT64_MIN);
