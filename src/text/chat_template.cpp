@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -44,6 +45,16 @@ Expected<jinja::Body> compile_body(std::string_view source, const TemplateLimits
   }
 }
 
+// Some templates make special tokens of roles ('<|' + message.role + '|>'), so these count as the template's
+// own words.
+constexpr std::array<std::string_view, 6> kRoles = {"system", "user",      "assistant",
+                                                    "tool",   "developer", "function"};
+
+bool is_known_role(std::string_view name, const JsonValue& value) {
+  return name == "role" && value.is_string() &&
+         std::find(kRoles.begin(), kRoles.end(), value.as_string()) != kRoles.end();
+}
+
 // A message as transformers 5 shows it to templates: members that are null are left out (though `is none`
 // still holds for them, on which DeepSeek-V3's template relies), and reasoning is found under both names that
 // templates read.
@@ -58,7 +69,7 @@ jinja::Value message_value(const JsonValue& message) {
   }
   const auto add = [&](std::string_view name, const JsonValue& value, bool from_user) {
     items.emplace_back(jinja::Value::text(jinja::Text(std::string(name), from_user)),
-                       jinja::Value::from_json(value, true));
+                       jinja::Value::from_json(value, !is_known_role(name, value)));
   };
   const auto given = [&](std::string_view name) {
     const JsonValue* found = message.find(name);

@@ -32,10 +32,10 @@ constexpr uint32_t kMatchMemoryKib = 256 << 10;
 // therefore starts with a small limit and is repeated with a larger one; what each limit allowed is charged
 // to a budget that grows with the text. An attempt that walks along the text once costs a few steps per
 // character, one that backtracks over it at every position runs out.
-constexpr uint32_t kFirstLimit = 1000;
+constexpr uint32_t kFirstLimit = 200;
 constexpr uint32_t kLimitGrowth = 8;
-constexpr uint64_t kBaseBudget = 10'000'000;
-constexpr uint64_t kBudgetPerByte = 256;
+constexpr uint64_t kBaseBudget = 1'000'000;
+constexpr uint64_t kBudgetPerByte = 64;
 
 class Search {
  public:
