@@ -26,7 +26,7 @@ bool is_undefined(const Value& v) {
   return v.is_undefined();
 }
 bool is_none(const Value& v) {
-  return v.is_none();
+  return v.is_none() || (v.is_undefined() && v.undefined_null());
 }
 bool is_string(const Value& v) {
   return v.is_text();
@@ -59,7 +59,7 @@ bool is_false(const Value& v) {
   return v.is_boolean() && !v.as_boolean();
 }
 bool is_callable(const Value& v) {
-  return v.is_callable();
+  return v.is_callable() || v.is_undefined();
 }
 
 template <ComparisonOperator op>
