@@ -13,6 +13,7 @@ struct Bf16DotPanel {
   using Row = uint16_t;
   using Value = uint16_t;
   static constexpr int64_t k_group = 2;
+  static constexpr bool widens = false;
 
   static inline __m512bh pairs(const uint16_t* p) {
     return __builtin_bit_cast(__m512bh, _mm512_loadu_si512(p));

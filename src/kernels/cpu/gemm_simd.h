@@ -33,11 +33,14 @@ inline __attribute__((always_inline)) void add_products(Sums<kRows>& sums, const
   }
 }
 
-// Weight types: step() takes k_group values of every row and of the panel's columns.
+// Weight types: step() takes k_group values of every row and of the panel's columns. Where values have to be
+// widened on the way, widen() does it for a chunk [k][kPanelColumns] that many rows will use, to the same
+// bits.
 struct F32Panel {
   using Row = float;
   using Value = float;
   static constexpr int64_t k_group = 1;
+  static constexpr bool widens = false;
   template <int kRows>
   static inline __attribute__((always_inline)) void step(Sums<kRows>& sums, const float* a, const float* w) {
     add_products(sums, a, simd::load(w), simd::load(w + kLanes));
@@ -47,6 +50,10 @@ struct F16Panel {
   using Row = float;
   using Value = uint16_t;
   static constexpr int64_t k_group = 1;
+  static constexpr bool widens = true;
+  static inline void widen(const uint16_t* w, int64_t k, float* out) {
+    for (int64_t i = 0; i < k * kPanelColumns; i += kLanes) simd::store(out + i, simd::load_f16(w + i));
+  }
   template <int kRows>
   static inline __attribute__((always_inline)) void step(Sums<kRows>& sums, const float* a,
                                                          const uint16_t* w) {
@@ -57,6 +64,15 @@ struct Bf16Panel {
   using Row = float;
   using Value = uint16_t;
   static constexpr int64_t k_group = 2;
+  static constexpr bool widens = true;
+  static inline void widen(const uint16_t* w, int64_t k, float* out) {
+    for (int64_t i = 0; i < k * kPanelColumns; i += 2 * kPanelColumns) {
+      for (int64_t half = 0; half < kPanelColumns; half += kLanes) {
+        simd::store(out + i + half, simd::load_bf16_even(w + i + 2 * half));
+        simd::store(out + i + kPanelColumns + half, simd::load_bf16_odd(w + i + 2 * half));
+      }
+    }
+  }
   template <int kRows>
   static inline __attribute__((always_inline)) void step(Sums<kRows>& sums, const float* a,
                                                          const uint16_t* w) {
@@ -65,10 +81,10 @@ struct Bf16Panel {
   }
 };
 
-// W for later: every step of K brings the next `step` bytes into the second-level cache.
+// W for later: every k brings the next `bytes_per_k` into the second-level cache.
 struct Prefetch {
   const char* next = nullptr;
-  int64_t step = 0;
+  int64_t bytes_per_k = 0;
 };
 
 // sums [kRows][kPanelColumns] = or += rows a times panel w, over k.
@@ -81,7 +97,7 @@ void multiply_tile(const typename Panel::Row* a, const typename Panel::Value* w,
   constexpr int64_t kStepBytes = kPanelColumns * Panel::k_group * static_cast<int64_t>(sizeof(*w));
   for (int64_t i = 0; i < k; i += Panel::k_group) {
     for (int64_t line = 0; line < kStepBytes; line += 64) simd::prefetch_second_level(ahead.next + line);
-    ahead.next += ahead.step;
+    ahead.next += ahead.bytes_per_k * Panel::k_group;
     Panel::template step<kRows>(sums, a, w);
     a += kRows * Panel::k_group;
     w += kPanelColumns * Panel::k_group;
@@ -109,24 +125,40 @@ inline void multiply_rows(int64_t rows, const typename Panel::Row* a, const type
   }
 }
 
+// A chunk of a panel, k values from k0 on, times all rows of the block.
+template <class Panel, int kRows>
+void multiply_chunk(const GemmBlock& block, const typename Panel::Value* w, int64_t k0, int64_t k,
+                    float* sums, Prefetch ahead) {
+  const auto* const rows = static_cast<const typename Panel::Row*>(block.rows);
+  for (int64_t row = 0; row < block.m; row += kRows) {
+    const int64_t num_rows = block.m - row < kRows ? block.m - row : kRows;
+    multiply_rows<Panel, kRows>(num_rows, rows + row * block.k + k0 * num_rows, w, k, k0 > 0,
+                                sums + row * kPanelColumns, ahead);
+    ahead.next += k * ahead.bytes_per_k;
+  }
+}
+
 // One panel times all rows of the block, into sums [m][kPanelColumns]. Panels are read from end to end, once.
 template <class Panel, int kRows>
 void multiply_panel(const GemmBlock& block, const typename Panel::Value* w, float* sums) {
-  const auto* const rows = static_cast<const typename Panel::Row*>(block.rows);
-  constexpr int64_t kPanelBytes = kPanelColumns * static_cast<int64_t>(sizeof(*w));  // per k
+  constexpr int64_t kBytesPerK = kPanelColumns * static_cast<int64_t>(sizeof(*w));
   const int64_t num_tiles = (block.m + kRows - 1) / kRows;
   for (int64_t k0 = 0; k0 < block.k; k0 += kChunk) {
     const int64_t k = block.k - k0 < kChunk ? block.k - k0 : kChunk;
     // Each tile fetches its share of the chunk after this one; a single tile just reads ahead.
     Prefetch ahead;
-    ahead.next = reinterpret_cast<const char*>(w) + (num_tiles == 1 ? kStreamAheadBytes : k * kPanelBytes);
-    ahead.step = Panel::k_group * kPanelBytes / num_tiles;
-    for (int64_t row = 0; row < block.m; row += kRows) {
-      const int64_t num_rows = block.m - row < kRows ? block.m - row : kRows;
-      multiply_rows<Panel, kRows>(num_rows, rows + row * block.k + k0 * num_rows, w, k, k0 > 0,
-                                  sums + row * kPanelColumns, ahead);
-      ahead.next += k / Panel::k_group * ahead.step;
+    ahead.next = reinterpret_cast<const char*>(w) + (num_tiles == 1 ? kStreamAheadBytes : k * kBytesPerK);
+    ahead.bytes_per_k = kBytesPerK / num_tiles;
+    if constexpr (Panel::widens) {
+      if (num_tiles > 2) {
+        alignas(64) float wide[kChunk * kPanelColumns];
+        Panel::widen(w, k, wide);
+        multiply_chunk<F32Panel, kRows>(block, wide, k0, k, sums, ahead);
+        w += k * kPanelColumns;
+        continue;
+      }
     }
+    multiply_chunk<Panel, kRows>(block, w, k0, k, sums, ahead);
     w += k * kPanelColumns;
   }
 }

@@ -11,6 +11,7 @@ namespace simd {
 
 constexpr int64_t kLanes = 4;
 using Vec = float __attribute__((vector_size(16)));
+using Bits = uint32_t __attribute__((vector_size(16)));
 
 inline Vec set1(float s) {
   return Vec{s, s, s, s};
@@ -93,11 +94,26 @@ template <class T, class Fn>
 inline void store_as(T* p, Vec a, Fn from_float) {
   for (int64_t i = 0; i < kLanes; ++i) p[i] = from_float(a[i]);
 }
-inline Vec load_f16(const uint16_t* p) {
-  return load_as(p, float_from_f16);
+inline Vec from_bits(Bits b) {
+  return __builtin_bit_cast(Vec, b);
+}
+inline Bits load_u16(const uint16_t* p) {
+  return Bits{p[0], p[1], p[2], p[3]};
+}
+inline Bits load_u32(const uint16_t* pairs) {
+  Bits b;
+  __builtin_memcpy(&b, pairs, sizeof(b));
+  return b;
+}
+inline Vec load_f16(const uint16_t* p) {  // as float_from_f16
+  const Bits bits = load_u16(p);
+  const Bits magnitude = (bits & 0x7fffU) << 13;
+  const Bits finite = __builtin_bit_cast(Bits, from_bits(magnitude) * 0x1p112F);
+  const Bits value = magnitude >= 0x0f800000U ? magnitude | 0x7f800000U : finite;
+  return from_bits(((bits & 0x8000U) << 16) | value);
 }
 inline Vec load_bf16(const uint16_t* p) {
-  return load_as(p, float_from_bf16);
+  return from_bits(load_u16(p) << 16);
 }
 inline Vec load_f8_e4m3(const uint8_t* p) {
   return load_as(p, float_from_f8_e4m3);
@@ -113,12 +129,13 @@ inline void store_f8_e4m3(uint8_t* p, Vec a) {
 }
 
 // kLanes pairs of bf16: the first and the second element of each pair.
+// In memory order the first of a pair is the low half on little-endian machines, the high half on others.
+constexpr bool kLittleEndian = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
 inline Vec load_bf16_even(const uint16_t* pairs) {
-  return Vec{float_from_bf16(pairs[0]), float_from_bf16(pairs[2]), float_from_bf16(pairs[4]),
-             float_from_bf16(pairs[6])};
+  return from_bits(kLittleEndian ? load_u32(pairs) << 16 : load_u32(pairs) & 0xffff0000U);
 }
 inline Vec load_bf16_odd(const uint16_t* pairs) {
-  return load_bf16_even(pairs + 1);
+  return from_bits(kLittleEndian ? load_u32(pairs) & 0xffff0000U : load_u32(pairs) << 16);
 }
 
 }  // namespace simd
