@@ -52,9 +52,10 @@ OutputEvent Choice::take(OutputToken token) {
   } else if (event.finish == FinishReason::none && num_tokens_ >= sampling.max_new_tokens) {
     event.finish = FinishReason::length;
   }
-  finished_ = event.finish != FinishReason::none;
-  if (finished_ && !event.matched_string) event.text += flush();
+  const bool last = event.finish != FinishReason::none;
+  if (last && !event.matched_string) event.text += flush();
   event.completion_tokens = num_tokens_;
+  finished_ = last;
   return event;
 }
 

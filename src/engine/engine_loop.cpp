@@ -127,34 +127,30 @@ void EngineLoop::send(LiveRequest& live, OutputEvent event) {
   event.prompt_tokens = live.prompt_len;
   event.cached_tokens = live.cached_tokens;
   if (event.choice == 0) event.prompt_logprobs = std::exchange(live.prompt_logprobs, {});
-  const bool last = event.finish != FinishReason::none && --live.open_choices == 0;
-  if (last) close(live);
+  if (event.finish != FinishReason::none && --live.open_choices == 0) {
+    inbox_.forget(live.request.id);  // before its last event goes out
+    ++(live.failed    ? counters_.failed_requests
+       : live.aborted ? counters_.aborted_requests
+                      : counters_.finished_requests);
+  }
   if (!live.sink) return;
   try {
     live.sink(std::move(event));
   } catch (...) {
-    log_error("request {}: its receiver failed; it is dropped", live.request.id);
     live.sink = nullptr;
-    if (!last) broken_.push_back(live.key);
+    log_error("request {}: its receiver failed; it is dropped", live.request.id);
   }
-}
-
-void EngineLoop::close(LiveRequest& live) {
-  inbox_.forget(live.request.id);  // before its last event goes out
-  over_.push_back(live.key);
-  ++(live.failed    ? counters_.failed_requests
-     : live.aborted ? counters_.aborted_requests
-                    : counters_.finished_requests);
 }
 
 void EngineLoop::sweep() {
-  for (const RequestKey key : std::exchange(broken_, {})) {
-    const auto it = live_.find(key);
-    if (it == live_.end() || it->second->open_choices == 0) continue;
-    scheduler_.cancel(key);
-    end_choices(*it->second, FinishReason::error, internal_error("its receiver failed"));
+  for (auto it = live_.begin(); it != live_.end();) {
+    LiveRequest& live = *(it++)->second;
+    if (!live.sink && live.open_choices > 0) {
+      scheduler_.cancel(live.key);
+      end_choices(live, FinishReason::error, internal_error("its receiver failed"));
+    }
+    if (live.open_choices == 0) live_.erase(live.key);
   }
-  for (const RequestKey key : std::exchange(over_, {})) live_.erase(key);
 }
 
 // --- stats ---

@@ -71,8 +71,8 @@ class EngineLoop {
   void end_faulted(const StepSequence& rows, LiveRequest& live);
 
   void send(LiveRequest& live, OutputEvent event);
-  void close(LiveRequest& live);
-  void sweep();  // forgets requests that are over, ends those whose sink threw; not while a step is in flight
+  // Forgets requests that are over, ends those whose sink threw. Not while a step is in flight.
+  void sweep();
   void publish_stats();
 
   EngineParts parts_;
@@ -83,9 +83,7 @@ class EngineLoop {
   Sampler sampler_;
   Inbox inbox_;
   Live live_;
-  Mail mail_;                       // being read
-  std::vector<RequestKey> over_;    // ended since the last sweep
-  std::vector<RequestKey> broken_;  // their sinks threw
+  Mail mail_;  // being read
 
   // Of the step in flight.
   struct TaskOwner {

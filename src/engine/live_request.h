@@ -18,7 +18,7 @@ struct LiveRequest {
   LiveRequest(GenerateRequest generate_request, EventSink event_sink, std::vector<int32_t> sorted_end_tokens,
               const text::Tokenizer* tokenizer)
       : request(std::move(generate_request)),
-        sink(std::move(event_sink)),
+        sink(event_sink ? std::move(event_sink) : [](OutputEvent) {}),
         end_tokens(std::move(sorted_end_tokens)),
         prompt_len(static_cast<int64_t>(request.prompt_ids.size())),
         open_choices(request.sampling.n) {
