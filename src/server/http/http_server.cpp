@@ -25,6 +25,10 @@ using asio::ip::tcp;
 using ErrorCode = boost::system::error_code;
 using Clock = std::chrono::steady_clock;
 
+// A rule for the coroutines below: the outermost block declares a variable, and no condition contains a
+// co_await. g++ 12 lays out the frame wrongly otherwise (GCC bug 106188), and the coroutine resumes at a wild
+// address.
+
 namespace {
 
 constexpr size_t kReadBytes = size_t{16} << 10;
@@ -62,10 +66,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
   asio::awaitable<void> serve() {
+    bool go_on = true;
     deadline_ = Clock::now() + shared_->options.head_timeout;
     while (!closed_) {
-      const bool has_head = co_await read_head();
-      if (!has_head) break;
+      go_on = co_await read_head();
+      if (!go_on) break;
       Request& request = parser_.request();
       std::optional<Response> refused = shared_->application.screen(request);
       if (!refused) refused = reserve_body();
@@ -77,7 +82,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
         co_await refuse(std::move(*refused));
         break;
       }
-      const bool go_on = co_await answer();
+      go_on = co_await answer();
       release_body();
       if (!go_on) break;
       parser_.next();
@@ -141,8 +146,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
   asio::awaitable<bool> read_head() {
+    bool more = true;
     while (parser_.parse_head() == State::head) {
-      const bool more = co_await read_some();
+      more = co_await read_some();
       if (!more) co_return false;
       if (idle_) {  // the first bytes of the next request: from here on its head has its own deadline
         idle_ = false;
@@ -228,6 +234,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     const ExchangeGuard guard{*this};
     shared_->application.handle(exchange_);
     std::string output;
+    ErrorCode ignored;
     bool sent = true;
     while (sent && !closed_) {
       const bool last = exchange_->finished();  // asked first: what is taken after it is all there will be
@@ -238,7 +245,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
         break;
       } else {
         watch();
-        co_await wait_for_event();
+        co_await event_.async_wait(catch_error(ignored));
       }
     }
     if (!exchange_->finished() || !sent) exchange_->disconnect(DisconnectReason::client_gone);
@@ -284,13 +291,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
   asio::awaitable<void> stop_watching() {
-    if (watching_) stop_watching_.emit(asio::cancellation_type::all);
-    while (watching_) co_await wait_for_event();
-  }
-
-  asio::awaitable<void> wait_for_event() {
     ErrorCode ignored;
-    co_await event_.async_wait(catch_error(ignored));
+    if (watching_) stop_watching_.emit(asio::cancellation_type::all);
+    while (watching_) co_await event_.async_wait(catch_error(ignored));
   }
 
   asio::awaitable<bool> send(std::string_view bytes) {
@@ -384,8 +387,8 @@ class HttpServer::Impl {
 
  private:
   asio::awaitable<void> accept_loop() {
+    ErrorCode error;
     while (!stopping_) {
-      ErrorCode error;
       tcp::socket socket = co_await acceptor_.async_accept(catch_error(error));
       if (stopping_) break;
       if (error) {  // out of descriptors, most likely: give others time to close
@@ -407,10 +410,11 @@ class HttpServer::Impl {
   }
 
   asio::awaitable<void> serve(std::shared_ptr<Connection> connection, bool admitted) {
-    connections_.emplace(connection.get(), connection);
+    Connection* const key = connection.get();
+    connections_.emplace(key, connection);
     count_connections();
     try {
-      if (admitted) {  // no conditional operator: g++ 12 miscompiles one around co_await
+      if (admitted) {
         co_await connection->serve();
       } else {
         co_await connection->turn_away();
@@ -419,7 +423,7 @@ class HttpServer::Impl {
       log_error("a connection failed: {}", e.what());
       connection->close();
     }
-    connections_.erase(connection.get());
+    connections_.erase(key);
     count_connections();
   }
 
@@ -428,9 +432,9 @@ class HttpServer::Impl {
   }
 
   asio::awaitable<void> sweep_loop() {
+    ErrorCode ignored;
     while (!stopping_) {
       sweep_timer_.expires_after(shared_->options.sweep_interval);
-      ErrorCode ignored;
       co_await sweep_timer_.async_wait(catch_error(ignored));
       const auto now = Clock::now();
       for (const auto& [raw, connection] : connections_) connection->sweep(now);

@@ -152,7 +152,7 @@ bool RequestParser::scan_lines() {
       fail(400, "a control character in the head");
       return false;
     }
-    if (scanned_ - line_begin_ >= limits_.max_line_bytes) {
+    if (c != '\r' && scanned_ - line_begin_ >= limits_.max_line_bytes) {
       fail(num_lines_ == 0 ? 414 : 431,
            num_lines_ == 0 ? "the request line is too long" : "a header is too long");
       return false;
