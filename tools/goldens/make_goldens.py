@@ -32,6 +32,7 @@ class Variant:
     name: str
     model: type[PreTrainedModel]
     config: PreTrainedConfig
+    margin: float = MARGIN
 
 
 def variants() -> list[Variant]:
@@ -43,6 +44,9 @@ def variants() -> list[Variant]:
         Variant("qwen2", Qwen2ForCausalLM, Qwen2Config(**COMMON, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024, rope_parameters=default, tie_word_embeddings=True)),
         Variant("llama3", LlamaForCausalLM, LlamaConfig(**COMMON, intermediate_size=72, num_attention_heads=4, num_key_value_heads=2, head_dim=32, max_position_embeddings=1024, rope_parameters={"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}, tie_word_embeddings=True)),
         Variant("llama2", LlamaForCausalLM, LlamaConfig(**COMMON, intermediate_size=80, num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=1024, rope_parameters=default, tie_word_embeddings=False)),
+        # Two layers see 16 keys and two see all; every projection of attention has a bias.
+        Variant("qwen3-sliding-bias", Qwen3ForCausalLM, Qwen3Config(**{**COMMON, "num_hidden_layers": 4}, intermediate_size=112, num_attention_heads=6, num_key_value_heads=2, head_dim=32, max_position_embeddings=1024, rope_parameters=default, tie_word_embeddings=False, attention_bias=True, use_sliding_window=True, sliding_window=16, max_window_layers=2), margin=1e-3),
+        Variant("llama-all-biases-linear", LlamaForCausalLM, LlamaConfig(**COMMON, intermediate_size=112, num_attention_heads=4, num_key_value_heads=1, head_dim=24, max_position_embeddings=1024, rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}, tie_word_embeddings=False, attention_bias=True, mlp_bias=True), margin=1e-3),
     ]
 
 
@@ -96,13 +100,13 @@ def case(model: PreTrainedModel, narrow: PreTrainedModel, prompt: list[int]) -> 
     }
 
 
-def decided_prompt(model: PreTrainedModel, length: int, generator: torch.Generator) -> list[int]:
+def decided_prompt(model: PreTrainedModel, length: int, margin: float, generator: torch.Generator) -> list[int]:
     """Prompts are drawn until one leads to a continuation without close calls."""
     for _ in range(500):
         prompt = torch.randint(0, VOCAB, (length,), generator=generator).tolist()
-        if min(greedy(model, prompt)[1]) > MARGIN:
+        if min(greedy(model, prompt)[1]) > margin:
             return prompt
-    raise RuntimeError(f"no prompt of {length} ids decides every step by more than {MARGIN}")
+    raise RuntimeError(f"no prompt of {length} ids decides every step by more than {margin}")
 
 
 def write_json(path: pathlib.Path, data: dict) -> None:
@@ -112,7 +116,7 @@ def write_json(path: pathlib.Path, data: dict) -> None:
 def write(variant: Variant, target: pathlib.Path) -> pathlib.Path:
     generator = torch.Generator().manual_seed(SEED)
     model = perturbed(variant, generator)
-    prompts = [decided_prompt(model, length, generator) for length in LENGTHS]
+    prompts = [decided_prompt(model, length, variant.margin, generator) for length in LENGTHS]
     folder = target / variant.name
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
