@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cpu/attention/span.h"
+#include "kernels/cpu/simd.h"
 
 namespace bifocal::kernels::cpu {
 namespace {
@@ -70,64 +71,89 @@ void locate_block(const KvView& kv, int block, KeyRange range, KeyBlock<Storage>
   keys->end = end;
 }
 
-// Fetches the rows of some keys into the second-level cache, a row at a time between the arithmetic. It goes
-// by address, page after page and head after head: memory gives its full rate only to sequential reads.
+// Keys that are computed for one head before the next head's turn: pages hold their heads one after another,
+// so that with this many keys memory is read in the order of its addresses.
+inline int keys_per_turn(const KvView& kv) {
+  return kv.page_size >= kKeyBlock ? kKeyBlock : kv.page_size < 32 ? 16 : 32;
+}
+
+// Fetches rows of the KV cache into the second-level cache some kilobytes before they are read, a row at a
+// time between the arithmetic. It goes the way the kernel goes: a block's keys, its values, the next block's
+// keys, each page after page and head after head. Memory gives its full rate only to reads in the order of
+// addresses.
 class FetchAhead {
  public:
-  FetchAhead() = default;  // nothing
-  static FetchAhead keys(const SpanArgs& args, int begin, int end) {
-    const KvView& kv = args.kv;
-    return {args, kv.k, kv.k_page_stride, kv.k_head_stride, kv.k_token_stride, args.head_dim_k, begin, end};
-  }
-  static FetchAhead values(const SpanArgs& args, int begin, int end) {
-    const KvView& kv = args.kv;
-    return {args, kv.v, kv.v_page_stride, kv.v_head_stride, kv.v_token_stride, args.head_dim_v, begin, end};
+  // From the keys [begin, end) on; `end` may lie in a later block.
+  FetchAhead(const SpanArgs& args, int begin, int end)
+      : args_(args),
+        end_(end),
+        turn_keys_(keys_per_turn(args.kv)),
+        block_begin_(begin),
+        block_end_(block_end(begin)) {
+    start_segment(false);
+    for (int64_t bytes = 0; bytes < kLeadBytes; bytes += row_bytes_) fetch_row();
   }
 
   void fetch_row() {
     if (row_ == row_end_ && !next_run()) return;
-    for (int64_t offset = 0; offset < row_bytes_; offset += 64) __builtin_prefetch(row_ + offset, 0, 2);
+    for (int64_t offset = 0; offset < row_bytes_; offset += 64) simd::prefetch_second_level(row_ + offset);
     row_ += token_stride_;
   }
 
  private:
-  FetchAhead(const SpanArgs& args, const char* base, int64_t page_stride, int64_t head_stride,
-             int64_t token_stride, int head_dim, int begin, int end)
-      : base_(base),
-        pages_(args.kv.pages),
-        page_stride_(page_stride),
-        head_stride_(head_stride),
-        token_stride_(token_stride),
-        row_bytes_(int64_t{head_dim} * kKvElementBytes[args.kv.element]),
-        num_heads_(args.num_heads),
-        page_size_(args.kv.page_size),
-        begin_(begin),
-        end_(end),
-        next_head_(0) {}
+  static constexpr int64_t kLeadBytes = 8192;
 
-  // The tokens of the next head in this page, or of the first head in the next page.
+  int block_end(int key) const {
+    const int end = (key / kKeyBlock + 1) * kKeyBlock;
+    return end < end_ ? end : end_;
+  }
+  void start_segment(bool values) {
+    const KvView& kv = args_.kv;
+    values_ = values;
+    base_ = values ? kv.v : kv.k;
+    page_stride_ = values ? kv.v_page_stride : kv.k_page_stride;
+    head_stride_ = values ? kv.v_head_stride : kv.k_head_stride;
+    token_stride_ = values ? kv.v_token_stride : kv.k_token_stride;
+    row_bytes_ = int64_t{values ? args_.head_dim_v : args_.head_dim_k} * kKvElementBytes[kv.element];
+    key_ = block_begin_;
+    head_ = 0;
+  }
+  // The tokens of the next head's turn that lie in one page.
   bool next_run() {
-    if (begin_ >= end_) return false;
-    const int page = begin_ / page_size_;
-    const int page_end = (page + 1) * page_size_ < end_ ? (page + 1) * page_size_ : end_;
-    row_ =
-        base_ + pages_[page] * page_stride_ + next_head_ * head_stride_ + begin_ % page_size_ * token_stride_;
-    row_end_ = row_ + (page_end - begin_) * token_stride_;
-    if (++next_head_ == num_heads_) {
-      next_head_ = 0;
-      begin_ = page_end;
+    if (key_ >= block_end_) {
+      if (values_) {
+        block_begin_ = block_end_;
+        if (block_begin_ >= end_) return false;
+        block_end_ = block_end(block_begin_);
+      }
+      start_segment(!values_);
+    }
+    const KvView& kv = args_.kv;
+    const int page = key_ / kv.page_size;
+    int run_end = (key_ / turn_keys_ + 1) * turn_keys_;
+    if (run_end > block_end_) run_end = block_end_;
+    if (run_end > (page + 1) * kv.page_size) run_end = (page + 1) * kv.page_size;
+    row_ = base_ + kv.pages[page] * page_stride_ + head_ * head_stride_ + key_ % kv.page_size * token_stride_;
+    row_end_ = row_ + (run_end - key_) * token_stride_;
+    if (++head_ == args_.num_heads) {
+      head_ = 0;
+      key_ = run_end;
     }
     return true;
   }
 
-  const char* row_ = nullptr;
+  const SpanArgs& args_;
+  const char* row_ = nullptr;  // rows left in the run
   const char* row_end_ = nullptr;
-  const char* base_ = nullptr;
-  const int32_t* pages_ = nullptr;
+  const char* base_ = nullptr;  // of the segment: a block's keys or its values
   int64_t page_stride_ = 0, head_stride_ = 0, token_stride_ = 0, row_bytes_ = 0;
-  int num_heads_ = 0, page_size_ = 1;
-  int begin_ = 0, end_ = 0;  // keys left
-  int next_head_ = 0;
+  bool values_ = false;
+  int end_;
+  int turn_keys_;
+  int block_begin_;
+  int block_end_;
+  int key_ = 0;
+  int head_ = 0;
 };
 
 }  // namespace

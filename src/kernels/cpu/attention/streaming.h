@@ -44,11 +44,11 @@ inline void pack_queries(const QueryTile& tile, float* packed) {
 // Logits of kR rows of one KV head, kWidth dot products at a time: kR rows by kWidth / kR keys. The head's
 // rows lie `head` bytes behind those of the first.
 template <class Element, int kR>
-void multiply_keys(const float* q, const KeyBlock<typename Element::Storage>& keys, int64_t head,
-                   int head_dim, FetchAhead* ahead, float* logits) {
+void multiply_keys(const float* q, const KeyBlock<typename Element::Storage>& keys, KeyRange range,
+                   int64_t head, int head_dim, FetchAhead* ahead, float* logits) {
   constexpr int kKeys = kWidth / kR;
   const int columns = padded_head_dim(head_dim);
-  for (int i = keys.begin / kKeys * kKeys; i < keys.end; i += kKeys) {
+  for (int i = range.begin / kKeys * kKeys; i < range.end; i += kKeys) {
     const typename Element::Storage* row[extent(kKeys)];
     for (int j = 0; j < kKeys; ++j) row[j] = at_head(keys.k[i + j], head);
     Vec acc[extent(kWidth)];
@@ -85,18 +85,22 @@ void multiply_keys(const float* q, const KeyBlock<typename Element::Storage>& ke
   }
 }
 
-// Columns [d, d + kN vectors) of acc = acc * shrink + weights * values, for kR rows. The last columns of a
-// head dimension that does not fill a vector are `tail` > 0 elements.
+// Columns [d, d + kN vectors) of acc = acc * shrink + weights * values, for kR rows of one KV head and the
+// keys in `range`. The last columns of a head dimension that does not fill a vector are `tail` > 0 elements.
 template <class Element, int kR, int kN>
-void multiply_strip(const float* weights, const KeyBlock<typename Element::Storage>& keys, int64_t head,
-                    int d, int tail, const float* shrink, float* acc, int columns, FetchAhead* ahead) {
+void multiply_strip(const float* weights, const KeyBlock<typename Element::Storage>& keys, KeyRange range,
+                    int64_t head, int d, int tail, const float* shrink, float* acc, int columns,
+                    FetchAhead* ahead) {
   Vec out[extent(kR)][extent(kN)];
 #pragma GCC unroll 8
   for (int r = 0; r < kR; ++r) {
 #pragma GCC unroll 8
-    for (int n = 0; n < kN; ++n) out[r][n] = mul(load(acc + r * columns + d + n * kWidth), set1(shrink[r]));
+    for (int n = 0; n < kN; ++n) {
+      out[r][n] = load(acc + r * columns + d + n * kWidth);
+      if (shrink != nullptr) out[r][n] = mul(out[r][n], set1(shrink[r]));
+    }
   }
-  for (int i = keys.begin; i < keys.end; ++i) {
+  for (int i = range.begin; i < range.end; ++i) {
     const auto* row = at_head(keys.v[i], head) + d;
     Vec v[extent(kN)];
     if (tail > 0) {
@@ -121,13 +125,13 @@ void multiply_strip(const float* weights, const KeyBlock<typename Element::Stora
 }
 
 template <class Element, int kR>
-void multiply_values(const float* weights, const KeyBlock<typename Element::Storage>& keys, int64_t head,
-                     int head_dim, const float* shrink, float* acc, FetchAhead* ahead) {
+void multiply_values(const float* weights, const KeyBlock<typename Element::Storage>& keys, KeyRange range,
+                     int64_t head, int head_dim, const float* shrink, float* acc, FetchAhead* ahead) {
   constexpr int kN = kR == 1 ? 8 : kAccumulators / kR;
   const int columns = padded_head_dim(head_dim);
   int d = 0;
   const auto strip = [&](auto multiply, int width, int tail) {
-    multiply(weights, keys, head, d, tail, shrink, acc, columns, ahead);
+    multiply(weights, keys, range, head, d, tail, shrink, acc, columns, ahead);
     ahead = nullptr;  // once per key
     d += width;
   };
@@ -136,19 +140,14 @@ void multiply_values(const float* weights, const KeyBlock<typename Element::Stor
   if (d < head_dim) strip(multiply_strip<Element, kR, 1>, kWidth, head_dim - d);
 }
 
-// Calls step<8>, <4>, <2> or <1> for the rows from 0 on, at most kLargest at a time.
-template <int kLargest, class Step>
+// Calls step<4>, step<2> or step<1> for the rows from 0 on: 4 x 4 operands feed 16 products, the fewest loads
+// for each.
+template <class Step>
 void for_row_groups(int num_rows, Step step) {
   int r = 0;
-  const auto repeat = [&]<int kR>() {
-    if constexpr (kR <= kLargest) {
-      for (; r + kR <= num_rows; r += kR) step.template operator()<kR>(r);
-    }
-  };
-  repeat.template operator()<8>();
-  repeat.template operator()<4>();
-  repeat.template operator()<2>();
-  repeat.template operator()<1>();
+  for (; r + 4 <= num_rows; r += 4) step.template operator()<4>(r);
+  for (; r + 2 <= num_rows; r += 2) step.template operator()<2>(r);
+  for (; r < num_rows; ++r) step.template operator()<1>(r);
 }
 
 template <class Element>
@@ -160,33 +159,41 @@ void span(const SpanArgs& args) {
   clear_state(args.state, num_rows, args.head_dim_v);
 
   const KeyRange range = tile_keys(args);
+  if (range.begin == range.end) return;
+  FetchAhead ahead(args, range.begin, args.fetch_end);
+  const int turn_keys = keys_per_turn(args.kv);
   for (int block = range.begin / kKeyBlock * kKeyBlock; block < range.end; block += kKeyBlock) {
     KeyBlock<Storage> keys;
     locate_block(args.kv, block, range, &keys);
-    FetchAhead values = FetchAhead::values(args, block + keys.begin, block + keys.end);
-    for (int h = 0; h < args.num_heads; ++h) {
-      for_row_groups<(kWidth < 8 ? kWidth : 8)>(args.num_rows, [&]<int kR>(int r) {
+    // fn(keys of the turn, head) in the order of addresses.
+    const auto for_turns = [&](auto fn) {
+      for (int begin = keys.begin / turn_keys * turn_keys; begin < keys.end; begin += turn_keys) {
+        const int end = begin + turn_keys;
+        const KeyRange turn{begin < keys.begin ? keys.begin : begin, end < keys.end ? end : keys.end};
+        for (int h = 0; h < args.num_heads; ++h) fn(turn, h);
+      }
+    };
+    for_turns([&](KeyRange turn, int h) {
+      for_row_groups(args.num_rows, [&]<int kR>(int r) {
         const int row = h * args.num_rows + r;
-        multiply_keys<Element, kR>(args.q + row * q_columns, keys, h * args.kv.k_head_stride, args.head_dim_k,
-                                   r == 0 ? &values : nullptr, args.scratch + row * kKeyBlock);
+        multiply_keys<Element, kR>(args.q + row * q_columns, keys, turn, h * args.kv.k_head_stride,
+                                   args.head_dim_k, r == 0 ? &ahead : nullptr,
+                                   args.scratch + row * kKeyBlock);
       });
-    }
+    });
     float shrink[kMaxRows];
     for (int row = 0; row < num_rows; row += kSoftmaxRows) {
       const int rows = num_rows - row < kSoftmaxRows ? num_rows - row : kSoftmaxRows;
       softmax_block(args, row, rows, block, args.scratch + row * kKeyBlock, shrink + row);
     }
-    const int next = block + kKeyBlock;
-    FetchAhead next_keys =
-        FetchAhead::keys(args, next, args.fetch_end < next + kKeyBlock ? args.fetch_end : next + kKeyBlock);
-    for (int h = 0; h < args.num_heads; ++h) {
-      for_row_groups<4>(args.num_rows, [&]<int kR>(int r) {
+    for_turns([&](KeyRange turn, int h) {
+      for_row_groups(args.num_rows, [&]<int kR>(int r) {
         const int row = h * args.num_rows + r;
-        multiply_values<Element, kR>(args.scratch + row * kKeyBlock, keys, h * args.kv.v_head_stride,
-                                     args.head_dim_v, shrink + row, args.state.acc + row * v_columns,
-                                     r == 0 ? &next_keys : nullptr);
+        multiply_values<Element, kR>(args.scratch + row * kKeyBlock, keys, turn, h * args.kv.v_head_stride,
+                                     args.head_dim_v, turn.begin == keys.begin ? shrink + row : nullptr,
+                                     args.state.acc + row * v_columns, r == 0 ? &ahead : nullptr);
       });
-    }
+    });
   }
 }
 
