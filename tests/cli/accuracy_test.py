@@ -24,7 +24,7 @@ class Accuracy(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         # A pool far smaller than the load, and chunks that cut prompts, so that retraction and mixed steps take part.
-        cls.server = Server("--max-total-tokens", "16384", "--chunked-prefill-size", "512", "--log-level", "warning")
+        cls.server = Server("--max-total-tokens", "16384", "--chunked-prefill-size", "512")
 
     @classmethod
     def tearDownClass(cls):
