@@ -101,6 +101,9 @@ Expected<engine::EngineOptions> engine_options_of(const Settings& settings, cons
   options.attention = router_options(s);
   options.num_threads = choice.options.pool->num_threads();
   options.pool = choice.options.pool;
+  options.on_memory_plan = [](const std::string& table) {
+    if (log_enabled(LogLevel::info)) fmt::print(stderr, "Memory plan:\n{}", table);
+  };
   return options;
 }
 
@@ -122,6 +125,9 @@ Expected<Stack> load_stack(const Settings& settings) {
   stack.plan = std::move(loaded.plan);
   BIFOCAL_ASSIGN_OR_RETURN(stack.engine,
                            engine::Engine::create(std::move(loaded.model), stack.tokenizer, options));
+  for (const auto& use : stack.engine->stats()->attention) {
+    log_info("attention {} {}: {} ({})", use.attention_class, use.phase, use.backend, use.reason);
+  }
   return stack;
 }
 
