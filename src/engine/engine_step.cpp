@@ -13,8 +13,8 @@ Status EngineLoop::run_step() {
     LiveRequest& live = *live_.at(key.request);
     send(live, live.choices[static_cast<size_t>(key.choice)].end(FinishReason::length));
   }
-  sweep();
   if (step.empty()) {
+    sweep();
     const bool stuck = !scheduler_.idle() && step.outgrown.empty();
     return stuck ? internal_error("requests wait and none can run") : Status();
   }

@@ -21,8 +21,7 @@ class FairQueue {
   // Sequences of a class stand in order of their keys: a retracted one goes back to where it came from.
   void push(std::unique_ptr<Sequence> sequence);
   Sequence* front() const;  // null when empty
-  // The sequence now counts as running, until leave() or until it is pushed back and leave() is called for
-  // it.
+  // The sequence now counts as running until leave(); one that is pushed back leaves as well.
   std::unique_ptr<Sequence> pop_front();
   // Removes the waiting choices of a request and returns them.
   std::vector<std::unique_ptr<Sequence>> remove(RequestKey request);

@@ -1,4 +1,4 @@
-// Decides what the next step computes. Pure bookkeeping: no kernels, no clock, no threads; the same calls
+// Decides what the next step computes. Pure bookkeeping, without kernels, clock or threads: the same calls
 // give the same steps.
 #pragma once
 
@@ -18,9 +18,9 @@
 namespace bifocal::engine {
 
 struct SchedulerOptions {
-  int max_running = 256;      // sequences in a step; a request with n choices takes n
-  int prefill_tokens = 2048;  // prompt tokens per step
-  bool split_prompts = true;  // false: a prompt is computed in one step, and must not exceed prefill_tokens
+  int max_running = 256;           // sequences in a step; a request with n choices takes n
+  int prefill_tokens = 2048;       // prompt tokens per step
+  bool split_prompts = true;       // false: only what is longer than prefill_tokens takes several steps
   int max_prompt_logit_rows = 64;  // per step, for prompt logprobs
   // False: only prompts enter the prefix tree, and only prompts are taken from it. For determinism, where a
   // prompt's keys and values and an output's come from kernels that round differently.
@@ -47,28 +47,24 @@ struct SchedulerCounters {
 };
 
 // Rules:
-// - Waiting requests are admitted in the FairQueue's order, nobody overtakes; the first that doesn't fit
-// stops it.
-// - Admission takes all pages of the prompt at once and leaves room for what the running ones are expected to
-// write.
-// - Each step holds one row of every running sequence past its prompt, and prompts for up to prefill_tokens.
-// - A position's phase is its own: prompt tokens are prefill rows and generated tokens are decode rows, or
-// verify rows
-//   when several are computed again. With verify and decode on one backend a retraction changes no bit.
-// - When pages run out, running sequences are retracted: first of the class that was served most, its
-// youngest
-//   first, but never the oldest of all, which therefore always finishes. A retracted sequence keeps its
-//   tokens, goes back to its place in the queue and is computed again; what the prefix tree still has is not.
+// - Waiting requests are admitted in the FairQueue's order and nobody overtakes: the first that doesn't fit
+//   stops admission.
+// - Admission takes all pages of the prompt at once, and leaves room for what running ones may still write.
+// - A step holds a row of every running sequence past its prompt, and prefill_tokens of prompts.
+// - A position's phase is its own: prompt tokens are prefill rows, generated ones decode rows, or verify rows
+//   where several are computed again. With verify and decode on one backend, retraction changes no bit.
+// - When pages run out, running sequences are retracted: of the class that was served most, the youngest
+//   first; but never the oldest of all, which therefore always finishes. A retracted sequence keeps its
+//   tokens, goes back to its place in the queue and is computed again, save what the prefix tree still has.
 // - Pages enter the prefix tree at the end of each prefill chunk (whole pages) and when a sequence ends or is
-//   retracted. Only pages of sequences whose last logits were valid do.
+//   retracted: only those of sequences whose last logits were valid.
 class Scheduler {
  public:
   // pool and tree must outlive the scheduler; tree is null when prefixes are not shared.
   Scheduler(const SchedulerOptions& options, kv::PagePool& pool, kv::PrefixTree* tree);
   ~Scheduler();
 
-  // invalid_argument when such a request could never run. Reads only what never changes: any thread may call
-  // it.
+  // invalid_argument when such a request could never run. Any thread: reads only what never changes.
   Status validate(int64_t prompt_len, int num_choices) const;
   // The request must be valid. Keys must grow.
   void submit(ScheduledRequest request);

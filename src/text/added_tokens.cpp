@@ -133,6 +133,7 @@ Expected<AddedTokens> AddedTokens::from_json(const JsonValue* json, const Normal
       if (out.special_.size() <= id) out.special_.resize(id + 1);
       out.special_[id] = true;
     }
+    token.content = std::move(normalized);
     out.tokens_.push_back(std::move(token));
   }
   return out;

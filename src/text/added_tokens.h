@@ -18,7 +18,7 @@
 namespace bifocal::text {
 
 struct AddedToken {
-  std::string content;
+  std::string content;  // normalised for those that are matched so; the vocabulary has it as written
   TokenId id = -1;
   bool special = false;
   bool single_word = false;  // not next to a word character
@@ -50,6 +50,7 @@ class AddedTokens {
   void split(std::string_view text, Stage stage, const Allow& allow, std::vector<Section>& sections) const;
 
   bool has(Stage stage) const { return !matchers_[static_cast<size_t>(stage)].empty(); }
+  const std::vector<AddedToken>& tokens() const { return tokens_; }
   bool is_special(TokenId id) const {
     return id >= 0 && static_cast<size_t>(id) < special_.size() && special_[static_cast<size_t>(id)];
   }

@@ -93,8 +93,10 @@ class Metaspace : public PreTokenizerStep {
   Metaspace(std::string replacement, PrependScheme scheme, bool split)
       : replacement_(std::move(replacement)), scheme_(scheme), split_(split) {}
   Status apply(PieceList& list) const override {
+    // False when a step before this one removed the beginning.
+    const bool starts_list = !list.pieces.empty() && list.pieces[0].begin == 0;
     rewrite_pieces(list, [&](size_t i, std::string_view piece, std::string& out) {
-      const bool first = list.starts_text && i == 0;
+      const bool first = list.starts_text && i == 0 && starts_list;
       const bool prepend = scheme_ == PrependScheme::always || (scheme_ == PrependScheme::first && first);
       if (prepend && !piece.starts_with(' ') && !piece.starts_with(replacement_)) out += replacement_;
       for (const char c : piece) {
@@ -125,6 +127,9 @@ class Metaspace : public PreTokenizerStep {
 // The expression of GPT-2 that ByteLevel applies unless told otherwise.
 constexpr std::string_view kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+// \w+|[^\w\s]+ with the \w of Rust's regular expressions, which counts joiners.
+constexpr std::string_view kWhitespacePattern = R"([\w\x{200C}\x{200D}]+|[^\w\x{200C}\x{200D}\s]+)";
 
 using Steps = std::vector<std::unique_ptr<PreTokenizerStep>>;
 
@@ -202,7 +207,7 @@ Status add_steps(const JsonValue& json, const std::string& path, Steps& steps) {
   if (type == "ByteLevel") return add_byte_level(reader, steps);
   if (type == "Digits") return add_digits(reader, steps);
   if (type == "Metaspace") return add_metaspace(reader, steps);
-  if (type == "Whitespace") return add_split_regex(R"(\w+|[^\w\s]+)", SplitBehavior::removed, true, steps);
+  if (type == "Whitespace") return add_split_regex(kWhitespacePattern, SplitBehavior::removed, true, steps);
   if (type == "WhitespaceSplit") return add_split_regex(R"(\s+)", SplitBehavior::removed, false, steps);
   if (type == "Punctuation") {
     SplitBehavior behavior = SplitBehavior::isolated;

@@ -25,6 +25,16 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kLongCate
     {"Separator", "Z"},
     {"Other", "C"},
 }};
+constexpr std::array<std::pair<std::string_view, std::string_view>, 8> kPosixSets = {{
+    {"alpha", "\\p{Alphabetic}"},
+    {"alnum", "\\p{Alphabetic}\\p{Nd}"},
+    {"digit", "\\p{Nd}"},
+    {"lower", "\\p{Lowercase}"},
+    {"upper", "\\p{Uppercase}"},
+    {"space", kWhiteSpace},
+    {"word", kWordSet},
+    {"xdigit", kHexSet},
+}};
 constexpr std::array<std::string_view, 6> kBinaryProperties = {"Any",       "Alphabetic", "White_Space",
                                                                "Uppercase", "Lowercase",  "Emoji"};
 
@@ -135,6 +145,18 @@ class Translator {
     }
   }
 
+  // "[:alpha:]" within a class.
+  Expected<std::string_view> posix_set() {
+    const size_t end = in_.find(":]", pos_);
+    const std::string_view name = end == std::string_view::npos ? "" : in_.substr(pos_ + 2, end - pos_ - 2);
+    for (const auto& [known, set] : kPosixSets) {
+      if (name != known) continue;
+      pos_ = end + 2;
+      return set;
+    }
+    return unsupported(fmt::format("the class [:{}:] at byte {}", name.substr(0, 20), pos_));
+  }
+
   Expected<std::string> char_class() {
     const size_t start = pos_++;
     std::string body = "[";
@@ -151,11 +173,8 @@ class Translator {
         BIFOCAL_ASSIGN_OR_RETURN(const std::string text, escape(true));
         body += text;
       } else if (at("[:")) {
-        const size_t end = in_.find(":]", pos_);
-        if (end == std::string_view::npos)
-          return invalid_argument(fmt::format("unfinished class at byte {}", start));
-        body += in_.substr(pos_, end + 2 - pos_);
-        pos_ = end + 2;
+        BIFOCAL_ASSIGN_OR_RETURN(const std::string_view set, posix_set());
+        body += set;
       } else if (at("&&[^") && !negated && excluded.empty()) {
         pos_ += 2;
         BIFOCAL_ASSIGN_OR_RETURN(excluded, char_class());

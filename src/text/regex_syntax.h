@@ -11,6 +11,7 @@ namespace bifocal::text {
 // What differs and is rewritten:
 //   \s \w        Unicode's White_Space and word characters (PCRE2's \s adds U+180E, its \w lacks marks)
 //   \h           a hexadecimal digit
+//   [[:alpha:]]  by Unicode's properties
 //   \p{Han}      the script itself, not its extensions; \p{Letter} and other long category names
 //   X{n,m}+      a repeated interval, not a possessive one
 //   {,n}         {0,n}

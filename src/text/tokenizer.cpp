@@ -80,8 +80,12 @@ Status JsonTokenizer::read(JsonValue& document) {
                            PostProcessor::from_json(reader.find("post_processor"), vocabulary_));
   BIFOCAL_ASSIGN_OR_RETURN(decoder_, TokenDecoder::from_json(reader.find("decoder")));
   pieces_.reserve(static_cast<size_t>(vocabulary_.size()));
-  for (TokenId id = 0; id < vocabulary_.size(); ++id)
+  for (TokenId id = 0; id < vocabulary_.size(); ++id) {
     pieces_.push_back(decoder_.piece(vocabulary_.token(id)));
+  }
+  for (const AddedToken& token : added_.tokens()) {
+    pieces_[static_cast<size_t>(token.id)] = decoder_.piece(token.content);
+  }
   return {};
 }
 

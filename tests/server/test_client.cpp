@@ -78,6 +78,10 @@ void Client::close(bool reset) {
   fd_ = -1;
 }
 
+void Client::finish_sending() {
+  ::shutdown(fd_, SHUT_WR);
+}
+
 bool Client::send(std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);

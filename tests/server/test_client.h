@@ -40,6 +40,7 @@ class Client {
   // One answer; nullopt when the connection ends or the timeout passes before it is whole.
   std::optional<Reply> receive_reply(std::chrono::milliseconds timeout = std::chrono::seconds(10),
                                      bool head_request = false);
+  void finish_sending();  // the server sees the end of what was sent
   bool closed_by_server(std::chrono::milliseconds timeout = std::chrono::seconds(10));
   void close(bool reset = false);
 

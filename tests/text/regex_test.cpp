@@ -46,6 +46,7 @@ TEST(Regex, OnigurumaSyntax) {
   EXPECT_EQ(find(R"(x{y)", "x{y"), (Strings{"x{y"}));
   EXPECT_EQ(find(R"([a-z&&[^b]]+)", "abcb"), (Strings{"a", "c"}));
   EXPECT_EQ(find(R"(\p{Han}+)", "漢字、かな"), (Strings{"漢字"}));
+  EXPECT_EQ(find(R"([[:alpha:]]+)", "a1\u0903b"), (Strings{"a", "\u0903b"}));
   EXPECT_EQ(find(R"(^a)", "a\na\nba"), (Strings{"a", "a"}));
   EXPECT_EQ(find(R"((?m:a.b))", "a\nb"), (Strings{"a\nb"}));
   EXPECT_EQ(find(R"(\p{Letter}+)", "ab1"), (Strings{"ab"}));
@@ -55,6 +56,7 @@ TEST(Regex, OnigurumaSyntax) {
 
 TEST(Regex, RefusesWhatItCannotMean) {
   EXPECT_EQ(Regex::compile("[a[bc]]").status().code(), StatusCode::unsupported);
+  EXPECT_EQ(Regex::compile("[[:punct:]]").status().code(), StatusCode::unsupported);
   EXPECT_EQ(Regex::compile(R"([\W])").status().code(), StatusCode::unsupported);
   for (const char* broken : {"(a", "a)", "[a", "\\", "*a", R"(\p{Nope})", R"(\p{L)", "(?<=a+)b"}) {
     EXPECT_EQ(Regex::compile(broken).status().code(), StatusCode::invalid_argument) << broken;
