@@ -10,6 +10,7 @@ namespace bifocal::server {
 namespace {
 
 constexpr size_t kMaxMessageBytes = 1000;
+constexpr std::string_view kNumericFault = "numeric_fault";  // how the engine begins that message
 
 bool is_path_char(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' ||
@@ -69,6 +70,11 @@ ApiError to_api_error(const Status& status) {
   }
   error.status = 500;
   error.type = "server_error";
+  if (status.message().starts_with(kNumericFault)) {
+    error.code = kNumericFault;
+    error.message = "the model's output for this request was not finite, or no token was allowed";
+    return error;
+  }
   error.code = "internal_error";
   error.message = "internal error; the server's log says more";
   return error;

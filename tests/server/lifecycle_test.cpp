@@ -135,10 +135,11 @@ TEST(Lifecycle, AnErrorOfOneRequestIsItsOwn) {
   Client whole(server.port());
   whole.send(make_request("POST", "/generate", R"({"text":"a"})"));
   ASSERT_TRUE(eventually([&] { return server.engine.submitted() == 1; }));
-  server.engine.fail_requests(internal_error("numeric fault in row 3"));
+  server.engine.fail_requests(internal_error("numeric_fault: row 3"));
   server.engine.pause(false);
   const auto reply = whole.receive_reply();
   EXPECT_EQ(reply->status, 500);
+  EXPECT_EQ(text_of(at(reply->json(), "error", "code")), "numeric_fault");
   EXPECT_EQ(reply->body.find("row 3"), std::string::npos);  // told to the log, not to clients
   EXPECT_EQ(server.post("/generate", R"({"text":"a"})").status, 200);
 }
