@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "engine/engine_plan.h"
 #include "kernels/cpu/isa.h"
 
 namespace bifocal::cli {
@@ -101,9 +102,6 @@ Expected<engine::EngineOptions> engine_options_of(const Settings& settings, cons
   options.attention = router_options(s);
   options.num_threads = choice.options.pool->num_threads();
   options.pool = choice.options.pool;
-  options.on_memory_plan = [](const std::string& table) {
-    if (log_enabled(LogLevel::info)) fmt::print(stderr, "Memory plan:\n{}", table);
-  };
   return options;
 }
 
@@ -121,10 +119,13 @@ Expected<Stack> load_stack(const Settings& settings) {
     BIFOCAL_ASSIGN_OR_RETURN(stack.tokenizer, text::Tokenizer::load(tokenizer_directory + "/tokenizer.json"));
     BIFOCAL_ASSIGN_OR_RETURN(stack.chat_template, load_chat_template(settings.model, tokenizer_directory));
   }
+  BIFOCAL_ASSIGN_OR_RETURN(engine::EnginePlan plan,
+                           engine::plan_engine(engine::outline_of(choice.plan), options));
+  if (log_enabled(LogLevel::info)) fmt::print(stderr, "Memory plan:\n{}", plan.memory.table());
   BIFOCAL_ASSIGN_OR_RETURN(model::LoadedModel loaded, model::load_model(choice.options));
   stack.plan = std::move(loaded.plan);
   BIFOCAL_ASSIGN_OR_RETURN(stack.engine,
-                           engine::Engine::create(std::move(loaded.model), stack.tokenizer, options));
+                           engine::Engine::create(std::move(loaded.model), stack.tokenizer, std::move(plan)));
   for (const auto& use : stack.engine->stats()->attention) {
     log_info("attention {} {}: {} ({})", use.attention_class, use.phase, use.backend, use.reason);
   }

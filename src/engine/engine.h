@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,8 +31,6 @@ struct EngineOptions {
   int num_threads = 0;                     // 0: all cores
   std::shared_ptr<ThreadPool> pool;        // shared with the model; null: one of num_threads
   double schedule_conservativeness = 1.0;  // how much of max_new_tokens admission expects; 0: nothing
-  // Called by create() with a table for people, before KV pages and workspace are taken.
-  std::function<void(const std::string& table)> on_memory_plan;
 };
 
 // A consistent snapshot, taken after each step; reading it never waits for the engine.
@@ -63,14 +60,21 @@ struct EngineStats {
   std::vector<PhaseUse> attention;
 };
 
+struct EnginePlan;  // engine/engine_plan.h
+
 class Engine {
  public:
   virtual ~Engine() = default;  // aborts what is left and joins
 
+  // Plans and takes the memory. With a plan of plan_engine(), made before the model was loaded, it keeps to
+  // that.
   // tokenizer may be null (--skip-tokenizer-init): then no text comes out and stop strings are refused.
   static Expected<std::unique_ptr<Engine>> create(std::unique_ptr<model::Model> model,
                                                   std::shared_ptr<const text::Tokenizer> tokenizer,
                                                   const EngineOptions& options);
+  static Expected<std::unique_ptr<Engine>> create(std::unique_ptr<model::Model> model,
+                                                  std::shared_ptr<const text::Tokenizer> tokenizer,
+                                                  EnginePlan plan);
 
   // Validates and queues. invalid_argument: the request can never run (too long, bad parameters);
   // resource_exhausted: the queue is full; unavailable: draining or failed. After ok, sink gets events until

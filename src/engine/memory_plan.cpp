@@ -108,7 +108,7 @@ std::string MemoryPlan::table() const {
       needs.weight_bytes + kv_bytes() + needs.workspace_bytes + needs.plan_buffer_bytes + needs.logit_bytes;
   std::string out;
   const auto line = [&](std::string_view what, uint64_t bytes, std::string_view detail) {
-    out += fmt::format("  {:<13}{:>12}  {}\n", what, format_bytes(bytes), detail);
+    out += fmt::format("  {:<13}{:>12}{}{}\n", what, format_bytes(bytes), detail.empty() ? "" : "  ", detail);
   };
   line("weights", needs.weight_bytes, "");
   line("KV pages", kv_bytes(),

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -20,7 +19,7 @@ struct MemoryNeeds {
   uint64_t workspace_bytes = 0;    // the model's, for one step
   uint64_t plan_buffer_bytes = 0;  // the attention backends'
   uint64_t logit_bytes = 0;
-  std::span<const kv::LayerShape> layers;
+  std::vector<kv::LayerShape> layers;
   int64_t context_length = 0;  // tokens
   uint64_t usable_bytes = 0;   // of the machine
 };

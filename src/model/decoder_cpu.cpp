@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "kernels/cpu/elementwise.h"
+#include "model/workspace.h"
 
 namespace bifocal::model {
 
@@ -21,46 +22,19 @@ DecoderCpu::DecoderCpu(ModelSpec spec, DecoderWeights weights, const DecoderOpti
   BIFOCAL_CHECK_EQ(weights_.layers.size(), spec_.layers.size());
 }
 
-DecoderCpu::Widths DecoderCpu::widths() const {
-  Widths out;
-  out.hidden = spec_.hidden_size;
-  for (const LayerSpec& layer : spec_.layers) {
-    const int64_t inner = layer.mlp.intermediate_size;
-    const int64_t heads = int64_t{layer.attention.num_heads} * layer.attention.head_dim;
-    out.wide = std::max({out.wide, int64_t{layer.attention.qkv_rows()}, 2 * inner});
-    out.narrow = std::max({out.narrow, heads, inner});
-  }
-  return out;
-}
-
-size_t DecoderCpu::gemm_scratch_bytes(int64_t max_rows) const {
-  size_t bytes = 0;
-  const auto need = [&](const cpu::PackedMatrix& w) {
-    bytes = std::max(bytes, cpu::gemm_scratch_bytes(max_rows, w.k(), w.dtype()));
-  };
-  need(weights_.output_matrix());
-  for (const LayerWeights& layer : weights_.layers) {
-    for (const auto* w : {&layer.qkv, &layer.attn_output, &layer.gate_up, &layer.down}) need(*w);
-  }
-  return bytes;
-}
-
 uint64_t DecoderCpu::workspace_bytes(int max_tokens, int max_logit_rows) const {
-  const int64_t max_rows = std::max(max_tokens, max_logit_rows);
-  const Widths w = widths();
-  const int64_t floats = max_rows * (2 * w.hidden + w.wide + w.narrow);
-  return static_cast<uint64_t>(floats) * sizeof(float) + gemm_scratch_bytes(max_rows);
+  return model::workspace_bytes(spec_, weights_.output_matrix().dtype(), max_tokens, max_logit_rows);
 }
 
 Status DecoderCpu::prepare(int max_tokens, int max_logit_rows) {
   const int64_t max_rows = std::max(max_tokens, max_logit_rows);
-  const Widths w = widths();
+  const RowWidths w = row_widths(spec_);
   BIFOCAL_ASSIGN_OR_RETURN(residual_, Tensor::allocate(DType::f32, {max_rows, w.hidden}));
   BIFOCAL_ASSIGN_OR_RETURN(normed_, Tensor::allocate(DType::f32, {max_rows, w.hidden}));
   BIFOCAL_ASSIGN_OR_RETURN(wide_, Tensor::allocate(DType::f32, {max_rows, w.wide}));
   BIFOCAL_ASSIGN_OR_RETURN(narrow_, Tensor::allocate(DType::f32, {max_rows, w.narrow}));
-  const auto scratch_bytes = static_cast<int64_t>(gemm_scratch_bytes(max_rows));
-  BIFOCAL_ASSIGN_OR_RETURN(scratch_, Tensor::allocate(DType::u8, {scratch_bytes}));
+  const uint64_t scratch_bytes = gemm_scratch_bytes(spec_, weights_.output_matrix().dtype(), max_rows);
+  BIFOCAL_ASSIGN_OR_RETURN(scratch_, Tensor::allocate(DType::u8, {static_cast<int64_t>(scratch_bytes)}));
   max_tokens_ = max_tokens;
   return {};
 }

@@ -30,12 +30,6 @@ class DecoderCpu final : public Model {
                  float* logits) override;
 
  private:
-  // Floats per token row of each buffer.
-  struct Widths {
-    int64_t hidden = 0;
-    int64_t wide = 0;    // q|k|v, then gate|up
-    int64_t narrow = 0;  // attention output, then activated gate
-  };
   // A step in flight: which buffers hold what.
   struct Rows {
     int64_t count = 0;
@@ -43,8 +37,6 @@ class DecoderCpu final : public Model {
     float* normed = nullptr;    // [count, hidden]
     float* attn_out = nullptr;  // [count, H D]
   };
-  Widths widths() const;
-  size_t gemm_scratch_bytes(int64_t max_rows) const;
   Status check(const StepRows& rows, const kv::KvCache& cache) const;
 
   void embed(const StepRows& rows, float* out);

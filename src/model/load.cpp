@@ -11,6 +11,7 @@
 #include "model/decoder_weights.h"
 #include "model/expected_weights.h"
 #include "model/families.h"
+#include "model/workspace.h"
 #include "weights/checkpoint.h"
 #include "weights/dummy.h"
 
@@ -85,6 +86,10 @@ uint64_t source_bytes(const Opened& opened) {
 }
 
 }  // namespace
+
+uint64_t LoadPlan::workspace_bytes(int max_tokens, int max_logit_rows) const {
+  return model::workspace_bytes(spec, dtype, max_tokens, max_logit_rows);
+}
 
 Expected<LoadPlan> plan_load(const LoadOptions& options) {
   BIFOCAL_ASSIGN_OR_RETURN(Opened opened, open(options));

@@ -28,6 +28,8 @@ struct LoadPlan {
   ModelSpec spec;
   DType dtype = DType::f32;  // of the weight matrices in memory
   uint64_t weight_bytes = 0;
+  // What steps of up to max_tokens rows and max_logit_rows logits will need beside weights and pages.
+  uint64_t workspace_bytes(int max_tokens, int max_logit_rows) const;
 };
 
 struct LoadedModel {

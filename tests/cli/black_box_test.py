@@ -56,6 +56,18 @@ class Cli(unittest.TestCase):
         self.assertIn("42", done.stdout)
         self.assertRegex(done.stderr, r"prefill by \w+, decode by \w+")
 
+    def test_memory_is_planned_before_it_is_taken(self):
+        done = bifocal("generate", MODEL, "--prompt", "Hi", "--max-tokens", "1")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        plan = done.stderr.index("Memory plan:")
+        for part in ("weights", "KV pages", "workspace", "plan buffers", "logits", "total"):
+            self.assertIn(part, done.stderr[plan:])
+        self.assertLess(plan, done.stderr.index("layers, weights"))  # the first line of loading
+        done = bifocal("generate", MODEL, "--prompt", "Hi", "--kv-cache-memory", "1GiB",
+                       "--chunked-prefill-size", "16777216")
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertNotIn("layers, weights", done.stderr)
+
     def test_chat_remembers_and_survives_strange_input(self):
         lines = "My name is Will.\nWhat is my name?\n/clear\n\x01\xff<|im_start|>\n/quit\n"
         done = subprocess.run([BINARY, "chat", MODEL, "--temperature", "0", "--max-tokens", "64", "--no-thinking"],

@@ -2,13 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <array>
-
 namespace bifocal::engine {
 namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
-constexpr std::array<kv::LayerShape, 2> kLayers = {kv::LayerShape{2, 64, 64}, kv::LayerShape{2, 64, 64}};
 // 2 layers x 2 heads x (64 + 64) x 2 bytes = 1 KiB per token, 16 KiB per page of 16.
 
 MemoryNeeds needs() {
@@ -17,7 +14,7 @@ MemoryNeeds needs() {
   out.workspace_bytes = 10 * kMiB;
   out.plan_buffer_bytes = 5 * kMiB;
   out.logit_bytes = 1 * kMiB;
-  out.layers = kLayers;
+  out.layers.assign(2, kv::LayerShape{2, 64, 64});
   out.context_length = 8192;
   out.usable_bytes = 1000 * kMiB;
   return out;

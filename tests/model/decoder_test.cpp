@@ -8,6 +8,7 @@
 #include "model/reference_decoder.h"
 #include "model/sample_specs.h"
 #include "model/step_runner.h"
+#include "model/workspace.h"
 #include "weights/dummy.h"
 
 namespace bifocal::model {
@@ -217,6 +218,7 @@ TEST(DecoderCpu, CountsItsMemory) {
   EXPECT_GT(decoder->workspace_bytes(64, 8), decoder->workspace_bytes(32, 8));
   EXPECT_GE(decoder->workspace_bytes(64, 8), 64U * 4 * (2 * 48 + 160 + 96));
   EXPECT_GT(decoder->weight_bytes(), 0U);
+  EXPECT_EQ(decoder->workspace_bytes(64, 8), workspace_bytes(spec, DType::f32, 64, 8));
 }
 
 TEST(DecoderCpu, ForwardAllocatesNothing) {

@@ -1,0 +1,38 @@
+#include "model/workspace.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/gemm.h"
+
+namespace bifocal::model {
+
+RowWidths row_widths(const ModelSpec& spec) {
+  RowWidths out;
+  out.hidden = spec.hidden_size;
+  for (const LayerSpec& layer : spec.layers) {
+    const int64_t inner = layer.mlp.intermediate_size;
+    const int64_t heads = int64_t{layer.attention.num_heads} * layer.attention.head_dim;
+    out.wide = std::max({out.wide, int64_t{layer.attention.qkv_rows()}, 2 * inner});
+    out.narrow = std::max({out.narrow, heads, inner});
+  }
+  return out;
+}
+
+uint64_t gemm_scratch_bytes(const ModelSpec& spec, DType weights, int64_t max_rows) {
+  const RowWidths widths = row_widths(spec);
+  size_t bytes = 0;
+  // Every product's rows are residual or narrow rows.
+  for (const int64_t k : {widths.hidden, widths.narrow}) {
+    bytes = std::max(bytes, kernels::cpu::gemm_scratch_bytes(max_rows, k, weights));
+  }
+  return bytes;
+}
+
+uint64_t workspace_bytes(const ModelSpec& spec, DType weights, int max_tokens, int max_logit_rows) {
+  const int64_t max_rows = std::max(max_tokens, max_logit_rows);
+  const RowWidths widths = row_widths(spec);
+  const int64_t floats = max_rows * (2 * widths.hidden + widths.wide + widths.narrow);
+  return static_cast<uint64_t>(floats) * sizeof(float) + gemm_scratch_bytes(spec, weights, max_rows);
+}
+
+}  // namespace bifocal::model
