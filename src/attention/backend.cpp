@@ -8,9 +8,14 @@
 
 namespace bifocal::attention {
 
+std::array<const Tensor*, 11> PlanBuffers::tensors() const {
+  return {&items, &parts,  &splits,  &partials, &sequences, &indices,
+          &order, &groups, &members, &shared,   &scratch};
+}
+
 size_t PlanBuffers::num_bytes() const {
   size_t bytes = 0;
-  for (const Tensor* tensor : {&items, &parts, &splits, &partials, &scratch}) {
+  for (const Tensor* tensor : tensors()) {
     if (!tensor->empty()) bytes += tensor->view().num_bytes();
   }
   return bytes;
@@ -48,7 +53,8 @@ Status Backend::check_plan(const Plan& plan, const AttentionDesc& desc, uint64_t
 }
 
 std::span<const Backend* const> cpu_backends() {
-  static const Backend* const backends[] = {&tiled_backend(), &streaming_backend(), &reference_backend()};
+  static const Backend* const backends[] = {&tiled_backend(), &streaming_backend(), &unified_backend(),
+                                            &reference_backend()};
   return backends;
 }
 

@@ -1,6 +1,7 @@
 // The contract between a step and an attention kernel: plan once per step and class, run once per layer.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -39,11 +40,18 @@ struct PlanLimits {
 // made.
 struct PlanBuffers {
   PlanLimits limits;
-  Tensor items;     // work records, backend-defined
-  Tensor parts;     // contiguous ranges of records, one per task
-  Tensor splits;    // units of work whose keys are shared out over several records
-  Tensor partials;  // f32 partial states of these
-  Tensor scratch;   // [num_threads, ...] working memory of run()
+  Tensor items;      // work records, backend-defined
+  Tensor parts;      // contiguous ranges of records, one per task
+  Tensor splits;     // units of work whose keys are shared out over several records
+  Tensor partials;   // f32 partial states of these
+  Tensor sequences;  // a record per sequence
+  Tensor indices;    // where each key of each sequence lies
+  Tensor order;      // sequences, sorted while prefixes that several share are searched
+  Tensor groups;     // a record per shared prefix
+  Tensor members;    // the sequences that share it
+  Tensor shared;     // f32 states of their rows after it
+  Tensor scratch;    // [num_threads, ...] working memory of run()
+  std::array<const Tensor*, 11> tensors() const;
   size_t num_bytes() const;
 };
 
@@ -54,9 +62,10 @@ struct Plan {
   const AttentionDesc* desc = nullptr;  // the class this plan was made for
   AttentionBatch batch;
   PlanBuffers* buffers = nullptr;
-  int64_t num_items = 0;   // records in buffers->items
-  int64_t num_parts = 0;   // ranges in buffers->parts
-  int64_t num_splits = 0;  // records in buffers->splits
+  int64_t num_items = 0;         // records in buffers->items
+  int64_t num_parts = 0;         // ranges in buffers->parts
+  int64_t num_shared_parts = 0;  // the first of these, which compute shared prefixes before the others start
+  int64_t num_splits = 0;        // records in buffers->splits
 };
 
 // What differs from layer to layer.
@@ -94,7 +103,7 @@ class Backend {
                     const ThreadPool& pool) const;
 };
 
-// All CPU backends: tiled, streaming, reference.
+// All CPU backends: tiled, streaming, unified, reference.
 std::span<const Backend* const> cpu_backends();
 const Backend* find_backend(
     std::string_view name_or_alias);  // null when unknown; aliases: attention/aliases.h

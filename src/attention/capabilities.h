@@ -34,6 +34,7 @@ struct Capabilities {
   bool softcap = false;
   bool mla = false;
   bool lse_out = false;
+  bool shared_prefix = false;  // reads a prefix that several sequences share once
   bool graph = false;          // may be captured (CUDA)
   bool deterministic = false;  // same bits whatever the batch, chunking and thread count
 };

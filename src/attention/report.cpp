@@ -48,6 +48,7 @@ constexpr Column kColumns[] = {
     {"softcap", [](const Capabilities& c) { return yes_no(c.softcap); }},
     {"MLA", [](const Capabilities& c) { return yes_no(c.mla); }},
     {"log-sum-exp", [](const Capabilities& c) { return yes_no(c.lse_out); }},
+    {"shared prefix once", [](const Capabilities& c) { return yes_no(c.shared_prefix); }},
     {"graph", [](const Capabilities& c) { return yes_no(c.graph); }},
     {"deterministic", [](const Capabilities& c) { return yes_no(c.deterministic); }},
     {"aliases", [](const Capabilities& c) { return join_aliases(c.name); }},

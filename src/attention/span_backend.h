@@ -1,4 +1,4 @@
-// The backends `tiled` and `streaming`: one plan, one runner, two span kernels.
+// The backends made of span kernels: one plan, one runner, three kernels.
 #pragma once
 
 #include "attention/backend.h"
@@ -7,5 +7,7 @@ namespace bifocal::attention {
 
 const Backend& tiled_backend();
 const Backend& streaming_backend();
+// One stage over prefix and new tokens by one index list, one kernel for all phases.
+const Backend& unified_backend();
 
 }  // namespace bifocal::attention

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "attention/shared_prefix.h"
 #include "base/check.h"
 
 namespace bifocal::attention {
@@ -20,49 +21,83 @@ int64_t max_parts(const PlanLimits& limits) {
   return limits.num_threads <= 1 ? 1 : int64_t{limits.num_threads} * kPartsPerThread;
 }
 
-// A tile of a sequence, for a single KV head.
+// Rows of a sequence, or of several, with the spans of keys that they see; for a single KV head.
 struct Tile {
-  int32_t row_begin;
-  int32_t num_rows;
-  int32_t span_begin;
-  int32_t span_end;
-  int64_t cost;
+  WorkItem item;
+  int64_t cost = 0;
+  int num_spans() const { return item.span_end - item.span_begin; }
 };
 
-// The lengths of the step's sequences, and the tiles that follow from them.
+// The tiles that follow from the lengths of the step's sequences and from what they share.
 class Tiles {
  public:
-  Tiles(const AttentionDesc& desc, const AttentionBatch& batch, const TileShape& shape)
-      : desc_(desc), batch_(batch), shape_(shape), group_(desc.num_heads / desc.num_kv_heads) {}
+  Tiles(const AttentionDesc& desc, const AttentionBatch& batch, const TileShape& shape, PlanBuffers& buffers)
+      : desc_(desc),
+        batch_(batch),
+        shape_(shape),
+        group_(desc.num_heads / desc.num_kv_heads),
+        sequences_(buffers.sequences.view().as<const SequencePlan>()),
+        members_(buffers.members.empty() ? nullptr : buffers.members.view().as<const int32_t>()) {}
 
-  int count(size_t seq) const {
-    return static_cast<int>(ceil_div(int64_t{batch_.q_len[seq]} * group_, shape_.max_rows_per_head));
-  }
-  // Rows of the sequence's largest tile.
-  int rows(size_t seq) const { return std::min(batch_.q_len[seq] * group_, shape_.max_rows_per_head); }
-
-  Tile describe(size_t seq, int index) const {
+  // fn(tile) for each tile of the sequence, the fullest first.
+  template <class Fn>
+  void for_own(size_t seq, Fn fn) const {
     const int q_len = batch_.q_len[seq];
     const int kv_len = batch_.kv_len[seq];
-    Tile tile{};
-    tile.row_begin = index * shape_.max_rows_per_head;
-    tile.num_rows = std::min(shape_.max_rows_per_head, q_len * group_ - tile.row_begin);
-    const int begin = visible_keys(desc_, q_len, kv_len, tile.row_begin / group_).begin;
-    const int end = visible_keys(desc_, q_len, kv_len, (tile.row_begin + tile.num_rows - 1) / group_).end;
-    tile.span_begin = begin / kSpanKeys;
-    tile.span_end = static_cast<int32_t>(ceil_div(end, kSpanKeys));
-    tile.cost = int64_t{end - begin} * (shape_.key_cost + tile.num_rows) + shape_.unit_cost;
-    return tile;
+    const int shared_keys = sequences_[seq].shared_spans * kSpanKeys;
+    const int max_rows = shape_.limits.max_rows;
+    for (int row = 0; row < q_len * group_; row += max_rows) {
+      Tile tile;
+      tile.item.seq = static_cast<int32_t>(seq);
+      tile.item.row_begin = row;
+      tile.item.num_rows = std::min(max_rows, q_len * group_ - row);
+      const int last_row = row + tile.item.num_rows - 1;
+      const int begin = std::max(visible_keys(desc_, q_len, kv_len, row / group_).begin, shared_keys);
+      const int end = visible_keys(desc_, q_len, kv_len, last_row / group_).end;
+      tile.item.span_begin = begin / kSpanKeys;
+      tile.item.span_end = static_cast<int32_t>(ceil_div(end, kSpanKeys));
+      tile.cost = cost(end - begin, tile.item.num_rows);
+      fn(tile);
+    }
+  }
+
+  // fn(tile) for as many members as fit one, and so on.
+  template <class Fn>
+  void for_shared(const SharedGroup& group, Fn fn) const {
+    Tile tile;
+    tile.item.seq = group.first_member;
+    tile.item.span_end = group.num_spans;
+    const auto finish = [&] {
+      tile.cost = cost(int64_t{group.num_spans} * kSpanKeys, tile.item.num_rows);
+      fn(tile);
+    };
+    for (int i = group.first_member; i < group.first_member + group.num_members; ++i) {
+      const int rows = batch_.q_len[static_cast<size_t>(members_[i])] * group_;
+      if (tile.item.num_rows + rows > shape_.limits.max_rows) {
+        finish();
+        tile.item.seq = i;
+        tile.item.num_members = tile.item.num_rows = 0;
+      }
+      ++tile.item.num_members;
+      tile.item.num_rows += rows;
+    }
+    finish();
   }
 
  private:
+  int64_t cost(int64_t num_keys, int64_t num_rows) const {
+    return num_keys * (shape_.key_cost + num_rows) + shape_.unit_cost;
+  }
+
   const AttentionDesc& desc_;
   const AttentionBatch& batch_;
   const TileShape& shape_;
   int group_;
+  const SequencePlan* sequences_;
+  const int32_t* members_;
 };
 
-// Appends records and closes a part whenever the cost so far passes its share.
+// Appends records to the open part and closes it whenever the cost so far passes its share.
 class Partition {
  public:
   Partition(PlanBuffers& buffers, Plan* plan, int64_t total_cost)
@@ -72,21 +107,23 @@ class Partition {
         splits_(buffers.splits.view().as<SplitUnit>()),
         max_items_(buffers.items.view().shape[0]),
         free_slots_(static_cast<int32_t>(buffers.partials.view().shape[0])),
+        first_part_(plan->num_parts),
         max_parts_(max_parts(buffers.limits)),
         share_(std::max<int64_t>(1, ceil_div(total_cost, max_parts_))) {
-    parts_[0] = 0;
+    parts_[first_part_] = static_cast<int32_t>(plan->num_items);
   }
 
-  void add(int seq, int kv_head, int num_kv_heads, const Tile& tile) {
+  void add(const Tile& tile, int kv_head, int num_kv_heads) {
+    WorkItem item = tile.item;
+    item.kv_head = kv_head;
+    item.num_kv_heads = num_kv_heads;
     const int64_t cost = tile.cost * num_kv_heads;
-    const int num_spans = tile.span_end - tile.span_begin;
-    WorkItem item{seq,           kv_head,         num_kv_heads,  tile.row_begin,
-                  tile.num_rows, tile.span_begin, tile.span_end, -1};
+    const int num_spans = tile.num_spans();
     if (num_spans > free_slots_ || spans_that_fit(cost, num_spans) >= num_spans) return append(item, cost);
 
     item.split = static_cast<int32_t>(plan_->num_splits++);
     SplitUnit& split = splits_[item.split];
-    split = {next_slot_, tile.span_begin, num_spans, 0, 0};
+    split = {next_slot_, item.span_begin, num_spans, 0, 0};
     next_slot_ += num_spans;
     free_slots_ -= num_spans;
     const int64_t span_cost = cost / num_spans;
@@ -105,11 +142,14 @@ class Partition {
   }
 
  private:
+  int64_t closed_parts() const { return plan_->num_parts - first_part_; }
+  bool is_last_part() const { return closed_parts() + 1 == max_parts_; }
+
   // How many of the spans, which cost `cost` together, the open part has room for: at least one, and all of
   // them when the part would not become an eighth larger than its share.
   int spans_that_fit(int64_t cost, int num_spans) const {
-    const int64_t room = share_ * (plan_->num_parts + 1) - cost_;
-    if (num_spans <= 1 || plan_->num_parts + 1 == max_parts_ || cost <= room + share_ / 8) return num_spans;
+    const int64_t room = share_ * (closed_parts() + 1) - cost_;
+    if (num_spans <= 1 || is_last_part() || cost <= room + share_ / 8) return num_spans;
     const int64_t span_cost = std::max<int64_t>(1, cost / num_spans);
     return static_cast<int>(std::clamp<int64_t>((room + span_cost / 2) / span_cost, 1, num_spans));
   }
@@ -118,7 +158,7 @@ class Partition {
     BIFOCAL_CHECK_LT(plan_->num_items, max_items_);
     items_[plan_->num_items++] = item;
     cost_ += cost;
-    if (cost_ >= share_ * (plan_->num_parts + 1) && plan_->num_parts + 1 < max_parts_) close();
+    if (cost_ >= share_ * (closed_parts() + 1) && !is_last_part()) close();
   }
 
   Plan* plan_;
@@ -128,10 +168,45 @@ class Partition {
   int64_t max_items_;
   int32_t free_slots_;
   int32_t next_slot_ = 0;
+  int64_t first_part_;
   int64_t max_parts_;
   int64_t share_;
   int64_t cost_ = 0;
 };
+
+// Cuts the tiles of all sources (sequences, or groups of them) into parts of equal cost.
+// for_tiles(source, fn) calls fn(tile), the fullest first.
+template <class ForTiles>
+void share_out(const AttentionDesc& desc, const kernels::cpu::TileLimits& limits, size_t num_sources,
+               PlanBuffers& buffers, Plan* plan, ForTiles for_tiles) {
+  int64_t total_cost = 0;
+  int64_t total_spans = 0;
+  for (size_t source = 0; source < num_sources; ++source) {
+    for_tiles(source, [&](const Tile& tile) {
+      total_cost += tile.cost * desc.num_kv_heads;
+      total_spans += int64_t{tile.num_spans()} * desc.num_kv_heads;
+    });
+  }
+  // KV heads of a page lie side by side: computing several together reads memory in order. But not so many
+  // that there are fewer units than parts.
+  const auto most_heads = static_cast<int>(std::clamp<int64_t>(
+      total_spans / max_parts(buffers.limits), 1, std::min(desc.num_kv_heads, limits.max_heads)));
+  Partition partition(buffers, plan, total_cost);
+  for (size_t source = 0; source < num_sources; ++source) {
+    int rows = 0;
+    for_tiles(source, [&](const Tile& tile) { rows = std::max(rows, tile.item.num_rows); });
+    if (rows == 0) continue;
+    const int heads =
+        rows > limits.max_rows_of_several ? 1 : std::clamp(limits.max_rows / rows, 1, most_heads);
+    for (int head = 0; head < desc.num_kv_heads; head += heads) {
+      // The tiles of a KV head follow one another: they find its keys in the core's own cache.
+      for_tiles(source, [&](const Tile& tile) {
+        partition.add(tile, head, std::min(heads, desc.num_kv_heads - head));
+      });
+    }
+  }
+  partition.close();
+}
 
 }  // namespace
 
@@ -145,54 +220,42 @@ Status allocate_span_buffers(const AttentionDesc& desc, const PlanLimits& limits
     const int64_t affordable = kPartialBudgetBytes / (slot_floats * static_cast<int64_t>(sizeof(float)));
     slots = std::max(max_spans, std::min(parts * max_spans, affordable));
   }
-  // A sequence of n rows has at most n / max_rows_per_head + 1 tiles, each at most one unit per KV head; a
-  // piece of a split unit uses at least one slot.
+  // A sequence of n rows has at most n / max_rows + 1 tiles of its own and belongs to at most one that is
+  // shared; each is at most one unit per KV head. A piece of a split unit uses at least one slot; shared and
+  // own units use the slots in turn.
   const int64_t tiles =
-      ceil_div(int64_t{limits.max_tokens} * group, shape.max_rows_per_head) + limits.max_seqs;
+      ceil_div(int64_t{limits.max_tokens} * group, shape.limits.max_rows) + 2 * int64_t{limits.max_seqs};
   const auto words = [](size_t bytes) { return static_cast<int64_t>(bytes / sizeof(int32_t)); };
   buffers->limits = limits;
-  BIFOCAL_ASSIGN_OR_RETURN(buffers->items, Tensor::allocate(DType::i32, {tiles * desc.num_kv_heads + slots,
-                                                                         words(sizeof(WorkItem))}));
-  BIFOCAL_ASSIGN_OR_RETURN(buffers->parts, Tensor::allocate(DType::i32, {parts + 1}));
+  BIFOCAL_ASSIGN_OR_RETURN(
+      buffers->items,
+      Tensor::allocate(DType::i32, {tiles * desc.num_kv_heads + 2 * slots, words(sizeof(WorkItem))}));
+  BIFOCAL_ASSIGN_OR_RETURN(buffers->parts, Tensor::allocate(DType::i32, {2 * parts + 1}));
   BIFOCAL_ASSIGN_OR_RETURN(buffers->splits, Tensor::allocate(DType::i32, {slots, words(sizeof(SplitUnit))}));
+  BIFOCAL_ASSIGN_OR_RETURN(
+      buffers->sequences,
+      Tensor::allocate(DType::i64, {limits.max_seqs, static_cast<int64_t>(sizeof(SequencePlan) / 8)}));
   BIFOCAL_ASSIGN_OR_RETURN(buffers->partials, Tensor::allocate(DType::f32, {slots, slot_floats}));
   BIFOCAL_ASSIGN_OR_RETURN(buffers->scratch,
                            Tensor::allocate(DType::f32, {std::max(1, limits.num_threads), scratch_floats}));
-  return {};
+  return allocate_shared_prefix_buffers(desc, limits, buffers);
 }
 
 void plan_spans(const AttentionDesc& desc, const AttentionBatch& batch, const TileShape& shape,
                 PlanBuffers& buffers, Plan* plan) {
   BIFOCAL_CHECK_LE(batch.num_seqs(), buffers.limits.max_seqs);
-  const Tiles tiles(desc, batch, shape);
-  int64_t total_cost = 0;
-  int64_t total_spans = 0;
-  for (size_t seq = 0; seq < batch.q_len.size(); ++seq) {
-    BIFOCAL_CHECK_LE(batch.kv_len[seq], buffers.limits.max_kv_len);
-    for (int i = 0; i < tiles.count(seq); ++i) {
-      const Tile tile = tiles.describe(seq, i);
-      total_cost += tile.cost * desc.num_kv_heads;
-      total_spans += int64_t{tile.span_end - tile.span_begin} * desc.num_kv_heads;
-    }
+  for (const int32_t kv_len : batch.kv_len) BIFOCAL_CHECK_LE(kv_len, buffers.limits.max_kv_len);
+  const auto num_groups =
+      static_cast<size_t>(find_shared_prefixes(desc, batch, shape.limits.max_rows, buffers));
+  const Tiles tiles(desc, batch, shape, buffers);
+  if (num_groups > 0) {
+    const auto* groups = buffers.groups.view().as<const SharedGroup>();
+    share_out(desc, shape.limits, num_groups, buffers, plan,
+              [&](size_t group, auto fn) { tiles.for_shared(groups[group], fn); });
+    plan->num_shared_parts = plan->num_parts;
   }
-  // KV heads of a page lie side by side: computing several together reads memory in order. But not so many
-  // that there are fewer units than parts.
-  const auto most_heads = static_cast<int>(std::clamp<int64_t>(
-      total_spans / max_parts(buffers.limits), 1, std::min(desc.num_kv_heads, shape.max_kv_heads())));
-  Partition partition(buffers, plan, total_cost);
-  for (size_t seq = 0; seq < batch.q_len.size(); ++seq) {
-    const int num_tiles = tiles.count(seq);
-    if (num_tiles == 0) continue;
-    const int heads = std::clamp(shape.max_rows / tiles.rows(seq), 1, most_heads);
-    for (int head = 0; head < desc.num_kv_heads; head += heads) {
-      // The tiles of a KV head follow one another: they find its keys in the core's own cache.
-      for (int i = 0; i < num_tiles; ++i) {
-        partition.add(static_cast<int>(seq), head, std::min(heads, desc.num_kv_heads - head),
-                      tiles.describe(seq, i));
-      }
-    }
-  }
-  partition.close();
+  share_out(desc, shape.limits, batch.q_len.size(), buffers, plan,
+            [&](size_t seq, auto fn) { tiles.for_own(seq, fn); });
 }
 
 }  // namespace bifocal::attention

@@ -2,11 +2,15 @@
 // or several; its keys fall into spans that end at absolute multiples of kSpanKeys. Every span is computed
 // from scratch and spans are folded in index order, whoever computes them: where the cuts fall changes the
 // speed, never a bit of the result.
+//
+// Spans that several sequences share (attention/shared_prefix.h) are computed once, by units that stack the
+// rows of all of them. They run first; the sequences' own units go on from the folded states they leave.
 #pragma once
 
 #include <cstdint>
 
 #include "attention/backend.h"
+#include "kernels/cpu/attention/span.h"
 
 namespace bifocal::attention {
 
@@ -14,8 +18,9 @@ constexpr int kSpanKeys = 512;
 
 // One unit, or some spans of one, by one thread.
 struct WorkItem {
-  int32_t seq = 0;
-  int32_t kv_head = 0;  // the first
+  int32_t seq = 0;          // of a shared unit: its first member, an index of buffers.members
+  int32_t num_members = 0;  // sequences whose rows a shared unit stacks; 0: a sequence's own unit
+  int32_t kv_head = 0;      // the first
   int32_t num_kv_heads = 1;
   int32_t row_begin = 0;   // of the sequence's q_len * G rows
   int32_t num_rows = 0;    // for each KV head
@@ -33,21 +38,26 @@ struct SplitUnit {
   int32_t done = 0;  // items finished; the last one folds and resets it
 };
 
-// What the planner has to know of a kernel.
+// What every sequence of the step needs to know beside its lengths.
+struct SequencePlan {
+  int32_t shared_spans = 0;  // its first spans, which shared units compute
+  int32_t shared_row = 0;    // where the states after them lie: [HK, q_len * G] rows of buffers.shared
+  int64_t index_begin = 0;   // of its keys in buffers.indices
+};
+
+// What the planner has to know of a kernel. Costs are relative to one row's products with one key; the
+// figures of each backend and how they were measured stand where it is made.
 struct TileShape {
-  int max_rows_per_head = 0;
-  int max_rows = 0;  // of all KV heads of a unit; the same if the kernel takes one at a time
-  int max_kv_heads() const { return max_rows > max_rows_per_head ? max_rows : 1; }
-  // Relative costs, measured: reading or packing a key costs as much as key_cost rows' products with it.
-  int key_cost = 8;
-  int unit_cost = 128;
+  kernels::cpu::TileLimits limits;
+  int key_cost = 8;     // reading or packing a key
+  int unit_cost = 128;  // starting a unit
 };
 
 // slot_floats is the size of a unit's partial state, scratch_floats that of a thread's working memory.
 Status allocate_span_buffers(const AttentionDesc& desc, const PlanLimits& limits, const TileShape& shape,
                              int64_t slot_floats, int64_t scratch_floats, PlanBuffers* buffers);
 
-// Writes items, parts and splits. Never allocates.
+// Writes items, parts, splits, sequences and what is shared. Never allocates.
 void plan_spans(const AttentionDesc& desc, const AttentionBatch& batch, const TileShape& shape,
                 PlanBuffers& buffers, Plan* plan);
 

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <numeric>
 
 #include "base/hash.h"
@@ -18,7 +19,6 @@
 namespace bifocal::attention {
 namespace {
 
-constexpr float kPadding = 12345.0F;
 constexpr int kSparePages = 3;
 
 // Nearly normal, deviation 1, from a hash: a sum of four uniform numbers.
@@ -118,25 +118,34 @@ void CaseData::fill_pages(const CaseSpec& spec) {
   fill_nan(k_, num_pages * k_page);
   if (!shared_kv) fill_nan(v_, num_pages * v_page);
 
+  std::map<std::pair<uint32_t, int>, int32_t> shared_pages;
+  const auto take_page = [&] {
+    const int32_t page = free_pages.back();
+    free_pages.pop_back();
+    return page;
+  };
   for (size_t s = 0; s < spec.sequences.size(); ++s) {
     const CaseSequence& seq = spec.sequences[s];
     for (int t = first_key(desc_, seq); t < seq.kv_len; ++t) {
       int32_t& page = page_table_[s * table_width + static_cast<size_t>(t / page_size)];
-      if (page < 0) {
-        page = free_pages.back();
-        free_pages.pop_back();
+      if (page < 0 && spec.share_pages && (t / page_size + 1) * page_size <= seq.prefix_len) {
+        const auto [entry, is_new] = shared_pages.try_emplace({seq.prefix_identity, t / page_size}, -1);
+        if (is_new) entry->second = take_page();
+        page = entry->second;
       }
+      if (page < 0) page = take_page();
+      const uint32_t identity = t < seq.prefix_len ? seq.prefix_identity : seq.identity;
       for (size_t h = 0; h < heads; ++h) {
         const auto row =
             (static_cast<int64_t>(page) * desc_.num_kv_heads + static_cast<int64_t>(h)) * page_size +
             t % page_size;
-        const uint64_t k_key = key_of(spec.seed, 1, seq.identity, static_cast<uint64_t>(t), h);
+        const uint64_t k_key = key_of(spec.seed, 1, identity, static_cast<uint64_t>(t), h);
         for (int d = 0; d < desc_.head_dim_k; ++d) {
           store_element(desc_.kv_dtype, k_.data(), row * desc_.head_dim_k + d,
                         hashed_normal(k_key + static_cast<uint64_t>(d)));
         }
         if (shared_kv) continue;
-        const uint64_t v_key = key_of(spec.seed, 2, seq.identity, static_cast<uint64_t>(t), h);
+        const uint64_t v_key = key_of(spec.seed, 2, identity, static_cast<uint64_t>(t), h);
         for (int d = 0; d < desc_.head_dim_v; ++d) {
           store_element(desc_.kv_dtype, v_.data(), row * desc_.head_dim_v + d,
                         hashed_normal(v_key + static_cast<uint64_t>(d)));

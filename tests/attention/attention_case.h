@@ -1,5 +1,7 @@
 // One attention problem that a line of text describes completely, so that a failure can be rerun alone:
-//   attention_tests --case="backend=tiled isa=avx2 phase=prefill heads=8/2 dims=64/64 ... seqs=0:3/10,1:1/20"
+//   attention_tests --case="backend=tiled isa=avx2 phase=prefill heads=8/2 dims=64/64 ...
+//   seqs=0:3/10,1:1/20:7/16"
+// A sequence is identity:q_len/kv_len, and :prefix_identity/prefix_len where its first keys are another's.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +19,9 @@ struct CaseSequence {
   uint32_t identity = 0;
   int32_t q_len = 0;
   int32_t kv_len = 0;
+  // Keys before prefix_len are those of sequence prefix_identity.
+  uint32_t prefix_identity = 0;
+  int32_t prefix_len = 0;
 };
 
 struct CaseSpec {
@@ -27,6 +32,7 @@ struct CaseSpec {
   int num_threads = 1;
   float q_spread = 1.0F;  // standard deviation of the queries
   uint64_t seed = 1;
+  bool share_pages = false;  // pages that lie wholly in an equal prefix are the same pages
   std::vector<CaseSequence> sequences;
 
   int64_t num_rows() const;
@@ -43,12 +49,15 @@ CaseSpec random_case(uint64_t seed);
 // entries of pages that lie wholly before every window hold -1.
 class CaseData {
  public:
+  static constexpr float kPadding = 12345.0F;  // between the rows of out
+
   explicit CaseData(const CaseSpec& spec);
   CaseData(const CaseData&) = delete;
   CaseData& operator=(const CaseData&) = delete;
 
   const AttentionBatch& batch() const { return batch_; }
   const LayerInputs& inputs() const { return inputs_; }
+  int64_t num_rows() const { return num_rows_; }
   std::vector<float> out() const;  // [T, H, Dv] without the padding between rows
   const std::vector<float>& lse() const { return lse_; }
   // True when nothing was written between the rows.

@@ -30,8 +30,8 @@ bool parse_number(std::string_view text, T* value) {
 }
 
 // "a/b"
-template <class T>
-bool parse_two(std::string_view text, T* a, T* b) {
+template <class A, class B>
+bool parse_two(std::string_view text, A* a, B* b) {
   const auto parts = split(text, '/');
   return parts.size() == 2 && parse_number(parts[0], a) && parse_number(parts[1], b);
 }
@@ -40,10 +40,11 @@ bool parse_sequences(std::string_view text, std::vector<CaseSequence>* sequences
   for (const std::string_view item : split(text, ',')) {
     const auto parts = split(item, ':');
     CaseSequence seq;
-    if (parts.size() != 2 || !parse_number(parts[0], &seq.identity) ||
+    if (parts.size() < 2 || parts.size() > 3 || !parse_number(parts[0], &seq.identity) ||
         !parse_two(parts[1], &seq.q_len, &seq.kv_len)) {
       return false;
     }
+    if (parts.size() == 3 && !parse_two(parts[2], &seq.prefix_identity, &seq.prefix_len)) return false;
     sequences->push_back(seq);
   }
   return true;
@@ -64,6 +65,7 @@ bool parse_field(std::string_view name, std::string_view value, CaseSpec* spec) 
   if (name == "threads") return parse_number(value, &spec->num_threads);
   if (name == "spread") return parse_number(value, &spec->q_spread);
   if (name == "seed") return parse_number(value, &spec->seed);
+  if (name == "share") return spec->share_pages = value == "1", true;
   if (name == "seqs") return parse_sequences(value, &spec->sequences);
   if (name == "phase") {
     for (int p = 0; p < kNumPhases; ++p) {
@@ -88,6 +90,22 @@ int between(SplitMix64& random, int low, int high) {
   return low + static_cast<int>(random.below(static_cast<uint64_t>(high - low + 1)));
 }
 
+// Some of the sequences begin with up to two spans of common keys.
+void share_prefix(SplitMix64& random, CaseSpec* spec) {
+  const int prefix_len = between(random, 512, 1100);
+  spec->share_pages = random.below(8) != 0;
+  spec->sequences.resize(std::max<size_t>(spec->sequences.size(), 2));
+  for (size_t i = 0; i < spec->sequences.size(); ++i) {
+    CaseSequence& seq = spec->sequences[i];
+    seq.identity = static_cast<uint32_t>(i);
+    if (random.below(5) == 0) continue;
+    seq.q_len = std::clamp(seq.q_len, 1, 4);
+    seq.prefix_identity = 100;
+    seq.prefix_len = random.below(4) == 0 ? between(random, 1, prefix_len) : prefix_len;
+    seq.kv_len = seq.prefix_len + seq.q_len + between(random, 0, 40);
+  }
+}
+
 }  // namespace
 
 std::string to_string(const CaseSpec& spec) {
@@ -95,14 +113,16 @@ std::string to_string(const CaseSpec& spec) {
   std::string sequences;
   for (const CaseSequence& seq : spec.sequences) {
     sequences += fmt::format("{}{}:{}/{}", sequences.empty() ? "" : ",", seq.identity, seq.q_len, seq.kv_len);
+    if (seq.prefix_len > 0) sequences += fmt::format(":{}/{}", seq.prefix_identity, seq.prefix_len);
   }
   return fmt::format(
       "backend={} isa={} phase={} kind={} heads={}/{} dims={}/{} kv={} page={} window={} sinks={} softcap={} "
       "scale={} "
-      "threads={} spread={} seed={} seqs={}",
+      "threads={} spread={} seed={} share={} seqs={}",
       spec.backend, spec.isa, to_string(spec.phase), d.kind == Kind::mla ? "mla" : "gqa", d.num_heads,
       d.num_kv_heads, d.head_dim_k, d.head_dim_v, to_string(d.kv_dtype), d.page_size, d.window,
-      d.sinks ? 1 : 0, d.softcap, d.scale, spec.num_threads, spec.q_spread, spec.seed, sequences);
+      d.sinks ? 1 : 0, d.softcap, d.scale, spec.num_threads, spec.q_spread, spec.seed,
+      spec.share_pages ? 1 : 0, sequences);
 }
 
 Expected<CaseSpec> parse_case(std::string_view line) {
@@ -124,7 +144,7 @@ CaseSpec random_case(uint64_t seed) {
   AttentionDesc& desc = spec.desc;
   spec.seed = seed;
   const auto isas = kernels::cpu::supported_isas();
-  spec.backend = random.below(2) == 0 ? "tiled" : "streaming";
+  spec.backend = pick(random, {"tiled", "streaming", "unified"});
   spec.isa = std::string(to_string(isas[random.below(isas.size())]));
   spec.phase = static_cast<Phase>(random.below(kNumPhases));
 
@@ -174,6 +194,7 @@ CaseSpec random_case(uint64_t seed) {
     seq.kv_len = random.below(4) == 0 ? seq.q_len : seq.q_len + prefix;
     spec.sequences.push_back(seq);
   }
+  if (random.below(5) == 0) share_prefix(random, &spec);
   return spec;
 }
 

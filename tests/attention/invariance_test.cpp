@@ -53,7 +53,8 @@ struct Way {
 std::vector<Way> all_ways() {
   std::vector<Way> ways = {{"reference", "scalar"}};
   for (const auto isa : kernels::cpu::supported_isas()) {
-    for (const char* backend : {"tiled", "streaming"}) ways.push_back({backend, std::string(to_string(isa))});
+    for (const char* backend : {"tiled", "streaming", "unified"})
+      ways.push_back({backend, std::string(to_string(isa))});
   }
   return ways;
 }
@@ -113,6 +114,27 @@ TEST_P(Invariance, Threads) {
   }
 }
 
+// A prefix that several sequences share is read once; nobody can tell from the result.
+TEST_P(Invariance, SharedPrefix) {
+  CaseSpec spec = base_;
+  spec.desc.sinks = true;
+  spec.sequences.clear();
+  for (uint32_t i = 0; i < 9; ++i) {
+    // Three spans and some keys in common, two of the sequences less of it; tails of up to two spans.
+    const int prefix_len = i == 4 ? 1100 : i == 6 ? 300 : 1600;
+    const int q_len = i == 2 ? 17 : i == 8 ? 400 : 1 + static_cast<int>(i) % 3;
+    spec.sequences.push_back({i, q_len, prefix_len + q_len + static_cast<int>(i) * 100, 50, prefix_len});
+  }
+  const CaseResult apart = run_case(spec);
+  spec.share_pages = true;
+  for (const int threads : {1, 3}) {
+    spec.num_threads = threads;
+    const CaseResult together = run_case(spec);
+    EXPECT_TRUE(same_bits(together.out, apart.out)) << threads;
+    EXPECT_TRUE(same_bits(together.lse, apart.lse)) << threads;
+  }
+}
+
 TEST_P(Invariance, WindowSinksSoftcap) {
   for (const int chunk : {1, 11}) {
     CaseSpec whole = base_;
@@ -130,9 +152,25 @@ TEST_P(Invariance, WindowSinksSoftcap) {
 INSTANTIATE_TEST_SUITE_P(All, Invariance, testing::ValuesIn(all_ways()),
                          [](const auto& way) { return way.param.backend + "_" + way.param.isa; });
 
+// `unified` computes few rows in another way than many, and the bits are those of `tiled`.
+TEST(Unified, HasTheBitsOfTiled) {
+  for (const auto isa : kernels::cpu::supported_isas()) {
+    for (const int q_len : {1, 2, 5, 30}) {
+      CaseSpec spec = one_sequence("tiled", std::string(to_string(isa)), q_len);
+      spec.desc.head_dim_v = 72;
+      spec.desc.softcap = 30;
+      const CaseResult tiled = run_case(spec);
+      spec.backend = "unified";
+      const CaseResult unified = run_case(spec);
+      EXPECT_TRUE(same_bits(tiled.out, unified.out)) << to_string(spec);
+      EXPECT_TRUE(same_bits(tiled.lse, unified.lse)) << to_string(spec);
+    }
+  }
+}
+
 // The cases above must take the split path: with several threads this one sequence's keys are shared out.
 TEST(InvarianceSetup, OneSequenceIsSplit) {
-  for (const char* name : {"tiled", "streaming"}) {
+  for (const char* name : {"tiled", "streaming", "unified"}) {
     CaseSpec spec = one_sequence(name, "auto", 1);
     spec.num_threads = 8;
     const CaseData data(spec);
@@ -142,6 +180,21 @@ TEST(InvarianceSetup, OneSequenceIsSplit) {
     const Plan plan = backend->plan(spec.desc, data.batch(), *buffers);
     EXPECT_GE(plan.num_splits, 1);
     EXPECT_GT(plan.num_parts, 4);
+  }
+}
+
+TEST(InvarianceSetup, PrefixIsShared) {
+  for (const char* name : {"tiled", "streaming", "unified"}) {
+    CaseSpec spec = one_sequence(name, "auto", 1);
+    spec.sequences = {{0, 1, 1700, 50, 1600}, {1, 1, 1700, 50, 1600}};
+    for (const bool share : {false, true}) {
+      spec.share_pages = share;
+      const CaseData data(spec);
+      const Backend* backend = find_backend(name);
+      auto buffers = backend->make_buffers(spec.desc, spec.limits());
+      ASSERT_TRUE(buffers.ok());
+      EXPECT_EQ(backend->plan(spec.desc, data.batch(), *buffers).num_shared_parts > 0, share);
+    }
   }
 }
 

@@ -4,11 +4,12 @@
 #include "kernels/cpu/attention/softmax.h"
 #include "kernels/cpu/attention/streaming.h"
 #include "kernels/cpu/attention/tiled.h"
+#include "kernels/cpu/attention/unified.h"
 
 namespace bifocal::kernels::cpu {
 namespace {
 
-constexpr AttentionKernels kKernels{tiled::kKernel, streaming::kKernel, fold, finish};
+constexpr AttentionKernels kKernels{tiled::kKernel, streaming::kKernel, unified::kKernel, fold, finish};
 
 }  // namespace
 }  // namespace bifocal::kernels::cpu

@@ -73,8 +73,10 @@ void locate_block(const KvView& kv, int block, KeyRange range, KeyBlock<Storage>
 
 // Keys that are computed for one head before the next head's turn: pages hold their heads one after another,
 // so that with this many keys memory is read in the order of its addresses.
-inline int keys_per_turn(const KvView& kv) {
-  return kv.page_size >= kKeyBlock ? kKeyBlock : kv.page_size < 32 ? 16 : 32;
+inline int keys_per_turn(const SpanArgs& args) {
+  const int page_size = args.kv.page_size;
+  if (args.num_heads == 1 || page_size >= kKeyBlock) return kKeyBlock;
+  return page_size < 32 ? 16 : 32;
 }
 
 // Fetches rows of the KV cache into the second-level cache some kilobytes before they are read, a row at a
@@ -84,12 +86,8 @@ inline int keys_per_turn(const KvView& kv) {
 class FetchAhead {
  public:
   // From the keys [begin, end) on; `end` may lie in a later block.
-  FetchAhead(const SpanArgs& args, int begin, int end)
-      : args_(args),
-        end_(end),
-        turn_keys_(keys_per_turn(args.kv)),
-        block_begin_(begin),
-        block_end_(block_end(begin)) {
+  FetchAhead(const SpanArgs& args, int begin, int end, int turn_keys)
+      : args_(args), end_(end), turn_keys_(turn_keys), block_begin_(begin), block_end_(block_end(begin)) {
     start_segment(false);
     for (int64_t bytes = 0; bytes < kLeadBytes; bytes += row_bytes_) fetch_row();
   }

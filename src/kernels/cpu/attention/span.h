@@ -1,7 +1,7 @@
 // What the attention kernels take and give: one tile of query rows and one span of keys at a time.
 //
-// A tile is a range of a sequence's query rows, for one KV head or for several that follow one another. Row r
-// of a KV head is query token r / G and head r % G of its group (G = H / HK). The online softmax (Milakov &
+// A tile is a set of query rows that attend to the same keys, for one KV head or for several that follow one
+// another: rows of one sequence, or of several whose first pages are the same. The online softmax (Milakov &
 // Gimelshein 2018; Dao et al. 2022, algorithm 1) works in base 2 and keeps, per row, the largest logit m, the
 // sum l of 2^(s - m) and the weighted sum of values, so that the states of two disjoint key ranges can be
 // folded. Blocks of keys lie at absolute multiples of kKeyBlock and every row is computed from its own query
@@ -59,21 +59,11 @@ inline AttentionState make_attention_state(float* memory, int rows, int head_dim
 
 // Query rows of a tile before they are packed.
 struct QueryTile {
-  const float* q =
-      nullptr;  // first KV head's group: element (token, head, d) at q[token*stride + head*Dk + d]
-  int64_t stride = 0;
-  int group = 1;       // G
-  int num_heads = 1;   // N, KV heads
-  int row_begin = 0;   // first row of the tile within the sequence
-  int num_rows = 0;    // R, of each KV head
-  int head_dim = 0;    // Dk
-  float scale = 1.0F;  // folded into the packed queries
-  // Row r of KV head h.
-  const float* row(int h, int r) const {
-    const int token = (row_begin + r) / group;
-    const int head = h * group + (row_begin + r) % group;
-    return q + token * stride + int64_t{head} * head_dim;
-  }
+  const float* const* rows = nullptr;  // [N * R] row r of KV head h is rows[h * R + r], Dk floats
+  int num_heads = 1;                   // N, KV heads
+  int num_rows = 0;                    // R, of each KV head
+  int head_dim = 0;                    // Dk
+  float scale = 1.0F;                  // folded into the packed queries
 };
 
 struct SpanArgs {
@@ -94,10 +84,16 @@ struct SpanArgs {
   float* scratch = nullptr;
 };
 
-// One way to compute a span; `tiled` and `streaming` differ in what they keep in registers.
+// How large a kernel's tiles may be.
+struct TileLimits {
+  int max_rows = 0;             // of all KV heads of a tile together
+  int max_heads = 1;            // KV heads of a tile
+  int max_rows_of_several = 0;  // of each KV head, where a tile has several
+};
+
+// One way to compute a span; they differ in what they keep in registers.
 struct SpanKernel {
-  int max_rows_per_head = 0;
-  int max_rows = 0;  // of all KV heads of a tile together
+  TileLimits limits;
   int64_t (*scratch_floats)(int head_dim_k, int head_dim_v) = nullptr;
   int64_t (*query_floats)(int head_dim_k) = nullptr;  // packed queries of max_rows rows
   void (*pack_queries)(const QueryTile& tile, float* packed) = nullptr;
@@ -121,6 +117,7 @@ struct FinishArgs {
 struct AttentionKernels {
   SpanKernel tiled;      // many rows: packs each block of keys once and multiplies register tiles
   SpanKernel streaming;  // few rows: reads keys and values once, in place
+  SpanKernel unified;    // any number of rows, the bits of `tiled`
   // state becomes the state of both key ranges. A part without keys (max -inf) has weight zero.
   void (*fold)(const AttentionState& state, const AttentionState& part, int num_rows,
                int head_dim_v) = nullptr;

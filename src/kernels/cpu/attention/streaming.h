@@ -11,7 +11,6 @@ namespace streaming {
 
 using namespace simd;
 
-constexpr int kMaxRowsPerHead = 32;
 constexpr int kMaxRows = 128;
 // Accumulators that stay in registers beside their operands.
 constexpr int kAccumulators = kWidth == 16 ? 16 : 8;
@@ -32,12 +31,10 @@ inline int64_t query_floats(int head_dim_k) {
 // packed: [N * R, padded Dk], the padding zero.
 inline void pack_queries(const QueryTile& tile, float* packed) {
   const int columns = padded_head_dim(tile.head_dim);
-  for (int h = 0; h < tile.num_heads; ++h) {
-    for (int r = 0; r < tile.num_rows; ++r, packed += columns) {
-      const float* q = tile.row(h, r);
-      for (int d = 0; d < tile.head_dim; ++d) packed[d] = q[d] * tile.scale;
-      for (int d = tile.head_dim; d < columns; ++d) packed[d] = 0;
-    }
+  for (int r = 0; r < tile.num_heads * tile.num_rows; ++r, packed += columns) {
+    const float* q = tile.rows[r];
+    for (int d = 0; d < tile.head_dim; ++d) packed[d] = q[d] * tile.scale;
+    for (int d = tile.head_dim; d < columns; ++d) packed[d] = 0;
   }
 }
 
@@ -160,8 +157,8 @@ void span(const SpanArgs& args) {
 
   const KeyRange range = tile_keys(args);
   if (range.begin == range.end) return;
-  FetchAhead ahead(args, range.begin, args.fetch_end);
-  const int turn_keys = keys_per_turn(args.kv);
+  const int turn_keys = keys_per_turn(args);
+  FetchAhead ahead(args, range.begin, args.fetch_end, turn_keys);
   for (int block = range.begin / kKeyBlock * kKeyBlock; block < range.end; block += kKeyBlock) {
     KeyBlock<Storage> keys;
     locate_block(args.kv, block, range, &keys);
@@ -197,8 +194,11 @@ void span(const SpanArgs& args) {
   }
 }
 
-constexpr SpanKernel kKernel{kMaxRowsPerHead, kMaxRows,     scratch_floats,
-                             query_floats,    pack_queries, {span<F32>, span<F16>, span<Bf16>, span<E4m3>}};
+constexpr SpanKernel kKernel{{kMaxRows, kMaxRows, kMaxRows},
+                             scratch_floats,
+                             query_floats,
+                             pack_queries,
+                             {span<F32>, span<F16>, span<Bf16>, span<E4m3>}};
 
 }  // namespace streaming
 }  // namespace

@@ -29,14 +29,17 @@ inline int64_t query_floats(int head_dim_k) {
   return int64_t{kMaxRows} * head_dim_k;
 }
 
-// packed: [groups of kRows rows][Dk][kRows]; the last group repeats its last row.
+// packed: for each KV head [groups of kRows rows][Dk][kRows]; its last group repeats its last row.
 inline void pack_queries(const QueryTile& tile, float* packed) {
-  for (int first = 0; first < tile.num_rows; first += kRows) {
-    const float* rows[kRows];
-    for (int i = 0; i < kRows; ++i)
-      rows[i] = tile.row(0, first + i < tile.num_rows ? first + i : tile.num_rows - 1);
-    for (int d = 0; d < tile.head_dim; ++d) {
-      for (int i = 0; i < kRows; ++i) *packed++ = rows[i][d] * tile.scale;
+  for (int h = 0; h < tile.num_heads; ++h) {
+    const float* const* head = tile.rows + h * tile.num_rows;
+    for (int first = 0; first < tile.num_rows; first += kRows) {
+      const float* rows[kRows];
+      for (int i = 0; i < kRows; ++i)
+        rows[i] = head[first + i < tile.num_rows ? first + i : tile.num_rows - 1];
+      for (int d = 0; d < tile.head_dim; ++d) {
+        for (int i = 0; i < kRows; ++i) *packed++ = rows[i][d] * tile.scale;
+      }
     }
   }
 }
@@ -166,8 +169,11 @@ void span(const SpanArgs& args) {
   }
 }
 
-constexpr SpanKernel kKernel{kMaxRows,     kMaxRows,     scratch_floats,
-                             query_floats, pack_queries, {span<F32>, span<F16>, span<Bf16>, span<E4m3>}};
+constexpr SpanKernel kKernel{{kMaxRows, 1, 0},
+                             scratch_floats,
+                             query_floats,
+                             pack_queries,
+                             {span<F32>, span<F16>, span<Bf16>, span<E4m3>}};
 
 }  // namespace tiled
 }  // namespace

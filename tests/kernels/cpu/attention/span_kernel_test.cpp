@@ -58,16 +58,17 @@ class SpanKernels : public testing::TestWithParam<Isa> {
   State span(const SpanKernel& kernel, int begin, int end) const {
     std::vector<float> packed(static_cast<size_t>(kernel.query_floats(kDim)));
     std::vector<float> scratch(static_cast<size_t>(kernel.scratch_floats(kDim, kDim)));
+    const float* rows[kRows];
+    for (int r = 0; r < kRows; ++r) rows[r] = q_.data() + r * kDim;
     QueryTile tile;
-    tile.q = q_.data();
-    tile.stride = kDim;
+    tile.rows = rows;
     tile.num_rows = kRows;
     tile.head_dim = kDim;
     tile.scale = kLog2E;
     kernel.pack_queries(tile, packed.data());
     const std::vector<int32_t> key_begin(kRows, 0);
     const std::vector<int32_t> key_end(kRows, kKeys);
-    State state(kernel.max_rows);
+    State state(kernel.limits.max_rows);
     SpanArgs args;
     args.kv = kv();
     args.head_dim_k = args.head_dim_v = kDim;
@@ -128,7 +129,7 @@ class SpanKernels : public testing::TestWithParam<Isa> {
 };
 
 TEST_P(SpanKernels, FoldedRangesAreTheWhole) {
-  for (const SpanKernel& kernel : {kernels().tiled, kernels().streaming}) {
+  for (const SpanKernel& kernel : {kernels().tiled, kernels().streaming, kernels().unified}) {
     State state = span(kernel, 0, 64);
     for (const auto& [begin, end] : {std::pair{64, 192}, std::pair{192, kKeys}}) {
       kernels().fold(state.view, span(kernel, begin, end).view, kRows, kDim);
@@ -138,7 +139,7 @@ TEST_P(SpanKernels, FoldedRangesAreTheWhole) {
 }
 
 TEST_P(SpanKernels, EmptyPartsHaveWeightZero) {
-  for (const SpanKernel& kernel : {kernels().tiled, kernels().streaming}) {
+  for (const SpanKernel& kernel : {kernels().tiled, kernels().streaming, kernels().unified}) {
     const State empty = span(kernel, 0, 0);
     const State full = span(kernel, 0, kKeys);
     State left = span(kernel, 0, kKeys);
@@ -157,7 +158,7 @@ TEST_P(SpanKernels, EmptyPartsHaveWeightZero) {
 
 TEST_P(SpanKernels, SinksEnterTheDenominatorOnce) {
   for (const float sink : {-30.0F, 0.5F, 40.0F}) {
-    for (const SpanKernel& kernel : {kernels().tiled, kernels().streaming}) {
+    for (const SpanKernel& kernel : {kernels().tiled, kernels().streaming, kernels().unified}) {
       State state = span(kernel, 0, 128);
       kernels().fold(state.view, span(kernel, 128, kKeys).view, kRows, kDim);
       expect_near(finish(state, &sink), reference(&sink));
@@ -171,7 +172,7 @@ TEST_P(SpanKernels, SinksEnterTheDenominatorOnce) {
 
 TEST_P(SpanKernels, NanStaysInItsRow) {
   q_[2 * kDim + 7] = kNan;
-  for (const SpanKernel& kernel : {kernels().tiled, kernels().streaming}) {
+  for (const SpanKernel& kernel : {kernels().tiled, kernels().streaming, kernels().unified}) {
     State state = span(kernel, 0, 128);
     kernels().fold(state.view, span(kernel, 128, kKeys).view, kRows, kDim);
     const Rows rows = finish(state);
@@ -196,7 +197,7 @@ TEST_P(SpanKernels, ExtremeLogits) {
     }
   }
   for (size_t r = 0; r < kRows; ++r) q_[r * kDim] = 3.0F;
-  for (const SpanKernel& kernel : {kernels().tiled, kernels().streaming}) {
+  for (const SpanKernel& kernel : {kernels().tiled, kernels().streaming, kernels().unified}) {
     const Rows rows = finish(span(kernel, 0, kKeys));
     for (size_t r = 0; r < kRows; ++r) {
       for (size_t d = 0; d < kDim; ++d) EXPECT_EQ(rows.out[r * kDim + d], v_[123 * kDim + d]);

@@ -1,0 +1,90 @@
+// The `unified` span kernel: one kernel for any number of rows. Many rows go through `tiled`. Few rows of
+// several KV heads are computed in the order of addresses, as in `streaming`: only a panel of keys is packed,
+// values are read in place. Every logit and every element of the accumulator is the same chain of fused
+// multiply-adds either way, so the bits do not depend on how many rows there are. Internal linkage, like
+// simd.h.
+#pragma once
+
+#include "kernels/cpu/attention/streaming.h"
+#include "kernels/cpu/attention/tiled.h"
+
+namespace bifocal::kernels::cpu {
+namespace {
+namespace unified {
+
+using namespace simd;
+
+// One register tile of rows: beyond it, packing whole blocks of keys and values pays.
+constexpr int kFewRows = tiled::kRows;
+constexpr int kMaxRows = tiled::kMaxRows;
+constexpr int kMaxHeads = kMaxRows / kFewRows;
+// Keys of one head before the next head's turn.
+constexpr int kTurnKeys = 32;
+static_assert(kTurnKeys % tiled::kPanelKeys == 0 && kKeyBlock % kTurnKeys == 0);
+
+template <class Element>
+void few_rows(const SpanArgs& args) {
+  using Storage = typename Element::Storage;
+  const int v_columns = padded_head_dim(args.head_dim_v);
+  const int num_rows = args.num_heads * args.num_rows;
+  float* logits = args.scratch;
+  float* panel = logits + kMaxRows * kKeyBlock;
+  clear_state(args.state, num_rows, args.head_dim_v);
+
+  const KeyRange range = tile_keys(args);
+  if (range.begin == range.end) return;
+  FetchAhead ahead(args, range.begin, args.fetch_end, kTurnKeys);
+  for (int block = range.begin / kKeyBlock * kKeyBlock; block < range.end; block += kKeyBlock) {
+    KeyBlock<Storage> keys;
+    locate_block(args.kv, block, range, &keys);
+    // fn(first key of the turn, its keys that the tile sees, head) in the order of addresses.
+    const auto for_turns = [&](auto fn) {
+      for (int begin = keys.begin / kTurnKeys * kTurnKeys; begin < keys.end; begin += kTurnKeys) {
+        const int end = begin + kTurnKeys;
+        const KeyRange turn{begin < keys.begin ? keys.begin : begin, end < keys.end ? end : keys.end};
+        for (int h = 0; h < args.num_heads; ++h) fn(begin, turn, h);
+      }
+    };
+    for_turns([&](int begin, KeyRange turn, int h) {
+      const Storage* rows[kTurnKeys];
+      for (int i = 0; i < kTurnKeys; ++i) {
+        rows[i] = streaming::at_head(keys.k[begin + i], h * args.kv.k_head_stride);
+      }
+      for (int i = turn.begin; i < turn.end; ++i) ahead.fetch_row();
+      tiled::pack_keys<Element>(rows, turn.end - begin, args.head_dim_k, panel);
+      tiled::multiply_keys<kFewRows>(args.num_rows, args.q + int64_t{h} * kFewRows * args.head_dim_k, panel,
+                                     args.head_dim_k, turn.end - begin,
+                                     logits + h * args.num_rows * kKeyBlock + begin);
+    });
+    float shrink[kMaxRows];
+    for (int row = 0; row < num_rows; row += kSoftmaxRows) {
+      const int rows = num_rows - row < kSoftmaxRows ? num_rows - row : kSoftmaxRows;
+      softmax_block(args, row, rows, block, logits + row * kKeyBlock, shrink + row);
+    }
+    for_turns([&](int, KeyRange turn, int h) {
+      streaming::for_row_groups(args.num_rows, [&]<int kR>(int r) {
+        const int row = h * args.num_rows + r;
+        streaming::multiply_values<Element, kR>(logits + row * kKeyBlock, keys, turn,
+                                                h * args.kv.v_head_stride, args.head_dim_v,
+                                                turn.begin == keys.begin ? shrink + row : nullptr,
+                                                args.state.acc + row * v_columns, r == 0 ? &ahead : nullptr);
+      });
+    });
+  }
+}
+
+template <class Element>
+void span(const SpanArgs& args) {
+  if (args.num_rows <= kFewRows) return few_rows<Element>(args);
+  tiled::span<Element>(args);
+}
+
+constexpr SpanKernel kKernel{{kMaxRows, kMaxHeads, kFewRows},
+                             tiled::scratch_floats,
+                             tiled::query_floats,
+                             tiled::pack_queries,
+                             {span<F32>, span<F16>, span<Bf16>, span<E4m3>}};
+
+}  // namespace unified
+}  // namespace
+}  // namespace bifocal::kernels::cpu
