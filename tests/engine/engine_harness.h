@@ -25,6 +25,16 @@ inline EngineOptions small_options() {
   return options;
 }
 
+// Waits until the loop has seen that nothing is left.
+inline bool wait_idle(const Engine& engine) {
+  for (int i = 0; i < 10'000; ++i) {
+    const auto stats = engine.stats();
+    if (engine.idle() && stats->running_requests == 0 && stats->queued_requests == 0) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return false;
+}
+
 struct FakeEngine {
   explicit FakeEngine(EngineOptions options = small_options(), bool with_tokenizer = true) {
     auto fake = std::make_unique<FakeModel>(options.kv_dtype, options.page_size, options.pool);
@@ -47,15 +57,7 @@ struct FakeEngine {
     EXPECT_TRUE(collector->complaints().empty());
     return collector->output();
   }
-  // Waits until the loop has seen that nothing is left.
-  bool wait_idle() {
-    for (int i = 0; i < 10'000; ++i) {
-      const auto stats = engine->stats();
-      if (engine->idle() && stats->running_requests == 0 && stats->queued_requests == 0) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    return false;
-  }
+  bool wait_idle() const { return engine::wait_idle(*engine); }
 
   FakeModel* model = nullptr;
   std::shared_ptr<FakeTokenizer> tokenizer;

@@ -1,0 +1,40 @@
+// Engines over models/tiny-qwen3.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+
+#include "base/log.h"
+#include "base/progress.h"
+#include "engine/engine.h"
+#include "model/load.h"
+#include "text/tokenizer.h"
+
+namespace bifocal::engine {
+
+inline std::string bundled_model_directory() {
+  return std::string(BIFOCAL_SOURCE_DIR) + "/models/tiny-qwen3";
+}
+
+// Weights in bf16 as they come; keys and values in options.kv_dtype. Null, with a failure, when it can't be.
+inline std::unique_ptr<Engine> bundled_engine(EngineOptions options) {
+  Progress::set_enabled(false);
+  set_log_level(LogLevel::warn);
+  model::LoadOptions load;
+  load.path = bundled_model_directory();
+  load.page_size = options.page_size;
+  load.kv_dtype = options.kv_dtype;
+  load.pool = options.pool;
+  auto loaded = model::load_model(load);
+  EXPECT_TRUE(loaded.ok()) << loaded.status().message();
+  auto tokenizer = text::Tokenizer::load(load.path + "/tokenizer.json");
+  EXPECT_TRUE(tokenizer.ok()) << tokenizer.status().message();
+  if (!loaded.ok() || !tokenizer.ok()) return nullptr;
+  auto engine = Engine::create(std::move(loaded->model), std::move(*tokenizer), options);
+  EXPECT_TRUE(engine.ok()) << engine.status().message();
+  return engine.ok() ? std::move(*engine) : nullptr;
+}
+
+}  // namespace bifocal::engine
