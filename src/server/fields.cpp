@@ -36,11 +36,28 @@ constexpr FieldRule kUnsupported[] = {
     {"custom_params", "use the documented sampling parameters"},
     {"token_ids_logprob", "use top_logprobs_num"},
     {"return_hidden_states", "hidden states are not returned"},
+    {"return_token_ids", "use /generate, which always returns output_ids"},
+    {"return_cached_tokens_details", "all cached tokens are of one kind; --enable-cache-report counts them"},
+    {"priority", "requests are served in the order in which they come"},
     {"return_routed_experts", "routed experts are not returned"},
     {"use_beam_search", "beam search is not supported"},
     {"bootstrap_host", "disaggregated serving is not supported"},
     {"bootstrap_port", "disaggregated serving is not supported"},
     {"bootstrap_room", "disaggregated serving is not supported"},
+};
+
+constexpr IdleField kIdle[] = {
+    {"user", FieldType::string},
+    {"safety_identifier", FieldType::string},
+    {"prompt_cache_key", FieldType::string},  // prefixes are found by their tokens
+    {"service_tier", FieldType::string},
+    {"verbosity", FieldType::string},
+    {"metadata", FieldType::object},
+    {"store", FieldType::boolean},
+    {"no_logs", FieldType::boolean},  // content is never logged
+    {"log_metrics", FieldType::boolean},
+    {"parallel_tool_calls", FieldType::boolean},
+    {"spaces_between_special_tokens", FieldType::boolean},  // byte-level tokenizers put none there
 };
 
 constexpr std::string_view kInternal[] = {
@@ -59,10 +76,25 @@ constexpr std::string_view kInternal[] = {
     "tokenizer_path",
 };
 
+Status check_type(const JsonReader& body, const IdleField& field) {
+  switch (field.type) {
+    case FieldType::boolean:
+      return body.get_bool(field.name).status();
+    case FieldType::string:
+      return body.get_string(field.name).status();
+    case FieldType::object:
+      return body.get_object(field.name).status();
+  }
+  return {};
+}
+
 }  // namespace
 
 std::span<const FieldRule> unsupported_fields() {
   return kUnsupported;
+}
+std::span<const IdleField> idle_fields() {
+  return kIdle;
 }
 std::span<const std::string_view> internal_fields() {
   return kInternal;
@@ -71,6 +103,7 @@ std::span<const std::string_view> internal_fields() {
 bool is_given(const JsonValue* value) {
   if (value == nullptr || value->is_null()) return false;
   if (value->is_bool()) return value->as_bool();
+  if (value->is_int()) return value->as_int() != 0;
   if (value->is_string()) return !value->as_string().empty();
   if (value->is_array()) return !value->as_array().empty();
   if (value->is_object()) return !value->as_object().empty();
@@ -78,6 +111,7 @@ bool is_given(const JsonValue* value) {
 }
 
 Status check_fields(const JsonReader& body) {
+  for (const IdleField& field : kIdle) BIFOCAL_RETURN_IF_ERROR(check_type(body, field));
   for (const auto& [name, value] : body.members()) {
     if (value.is_null()) continue;
     if (std::find(std::begin(kInternal), std::end(kInternal), name) != std::end(kInternal)) {

@@ -69,14 +69,17 @@ void handle_generation(const Call& call, GenerationPlanner planner) {
 }
 
 Generation::Generation(const Call& call, GenerationPlan plan)
-    : call_(call), plan_(std::move(plan)), started_ns_(now_ns()) {
+    : call_(call), plan_(std::move(plan)), started_ns_(now_ns()), parts_(plan_.requests.size()) {
   for (size_t i = 0; i < plan_.requests.size(); ++i) {
     const auto n = static_cast<size_t>(plan_.requests[i].sampling.n);
     last_token_ns_.emplace_back(n, 0);
-    choices_left_ += n;
     engine_ids_.push_back(fmt::format("{}_{}", call_.exchange->id(), i));
+    parts_[i].first_choice = choices_left_;
+    choices_left_ += n;
   }
+  choices_.resize(choices_left_);
   totals_.resize(plan_.requests.size());
+  plan_.stream_intervals.resize(plan_.requests.size(), 1);
 }
 
 void Generation::start(const Call& call, GenerationPlan plan) {
@@ -104,7 +107,7 @@ void Generation::start(const Call& call, GenerationPlan plan) {
   }
   if (stream) call.exchange->begin_stream();
   call.exchange->on_disconnect([generation] { generation->on_disconnect(); });
-  call.exchange->on_writable([generation] { generation->schedule_if_pending(); });
+  call.exchange->on_writable([generation] { generation->schedule_if_due(); });
   call.exchange->on_deadline(
       deadline, [generation] { generation->cut(AbortReason::deadline, generation->plan_.timeout_error); });
   if (generation->submit_all()) call.services->metrics.request_started(stream);
@@ -131,7 +134,8 @@ bool Generation::submit_all() {
     {
       std::lock_guard lock(mutex_);
       if (done_ || cut_) break;
-      engine_choices_ += n;
+      parts_[i].owed = n;
+      owed_ += n;
     }
     const Status status = engine.submit(
         std::move(request),
@@ -139,63 +143,67 @@ bool Generation::submit_all() {
     if (!status.ok()) {
       {
         std::lock_guard lock(mutex_);
-        engine_choices_ -= n;
+        parts_[i].owed = 0;
+        owed_ -= n;
         done_ = true;
-        pending_.clear();
       }
-      abort_engine();
+      abort_all_parts();
       fail_answer(refusal_of(status));
       leave_if_over();
       return false;
     }
-    bool too_late = false;
+    bool aborted = false;
     {
       std::lock_guard lock(mutex_);
-      submitted_ = i + 1;
-      too_late = done_ || cut_;
+      parts_[i].submitted = true;
+      aborted = parts_[i].aborted && parts_[i].owed > 0;
     }
-    // Whoever ended it meanwhile didn't know of this one.
-    if (too_late) engine.abort(engine_ids_[i]);
+    // Whoever aborted it meanwhile could not tell the engine yet.
+    if (aborted) engine.abort(engine_ids_[i]);
   }
   leave_if_over();
   return true;
 }
 
-// Tokens are held back until stream_interval of them are there; the first one is always shown at once.
-bool Generation::worth_showing(const engine::OutputEvent& event) const {
+// Tokens are held back until an interval of them is there; a choice's first is always shown at once.
+bool Generation::worth_showing(size_t request, const Choice& choice) const {
+  const engine::OutputEvent& event = choice.unshown->event;
   if (event.finish != engine::FinishReason::none) return true;
   if (!plan_.stream) return false;
-  return !shown_any_ || static_cast<int>(event.tokens.size()) >= call_.services->options.stream_interval;
+  return !choice.begun || static_cast<int>(event.tokens.size()) >= plan_.stream_intervals[request];
 }
 
 void Generation::on_event(size_t request, engine::OutputEvent event) {
   std::lock_guard lock(mutex_);
-  if (event.finish != engine::FinishReason::none) --engine_choices_;
-  const bool over = engine_choices_ == 0;
-  bool show_now = false;
+  Part& part = parts_[request];
+  if (event.finish != engine::FinishReason::none) {
+    --part.owed;
+    --owed_;
+  }
   if (!done_) {
     const int64_t now = now_ns();
-    const auto same = std::find_if(pending_.begin(), pending_.end(), [&](const Pending& p) {
-      return p.request == request && p.event.choice == event.choice;
-    });
-    if (same == pending_.end()) {
-      show_now = worth_showing(event);
-      pending_.push_back({request, std::move(event), now, now});
+    const int index = event.choice;
+    Choice& choice = choices_[part.first_choice + static_cast<size_t>(index)];
+    if (choice.unshown) {
+      merge(choice.unshown->event, std::move(event));
+      choice.unshown->last_ns = now;
     } else {
-      merge(same->event, std::move(event));
-      same->last_ns = now;
-      show_now = worth_showing(same->event);
+      choice.unshown = {std::move(event), now, now};
+    }
+    if (!choice.due && worth_showing(request, choice)) {
+      choice.due = choice.begun = true;
+      due_.emplace_back(request, index);
     }
   }
-  if (!(show_now || over) || scheduled_) return;
+  // The last event of all also has the generation forgotten.
+  if (scheduled_ || (due_.empty() && owed_ > 0)) return;
   scheduled_ = true;
-  shown_any_ = true;
   call_.services->output.post([self = shared_from_this()] { self->drain(); });
 }
 
-void Generation::schedule_if_pending() {
+void Generation::schedule_if_due() {
   std::lock_guard lock(mutex_);
-  if (scheduled_ || (pending_.empty() && !cut_)) return;
+  if (scheduled_ || (due_.empty() && !cut_)) return;
   scheduled_ = true;
   call_.services->output.post([self = shared_from_this()] { self->drain(); });
 }
@@ -210,10 +218,9 @@ void Generation::close(AbortReason reason) {
     std::lock_guard lock(mutex_);
     if (done_) return;
     done_ = true;
-    pending_.clear();
   }
   call_.services->metrics.aborted(reason);
-  abort_engine();
+  abort_all_parts();
   leave_if_over();
 }
 
@@ -223,34 +230,40 @@ void Generation::cut(AbortReason reason, ApiError error) {
     if (done_ || cut_) return;
     cut_.emplace(reason, std::move(error));
   }
-  abort_engine();
-  schedule_if_pending();
+  abort_all_parts();
+  schedule_if_due();
 }
 
 void Generation::abort_by_request(int prompt) {
   call_.services->metrics.aborted(AbortReason::requested);
   if (prompt < 0) {
-    abort_engine();
+    abort_all_parts();
   } else {
-    call_.context->engine->abort(engine_ids_[static_cast<size_t>(prompt)]);
+    abort_part(static_cast<size_t>(prompt));
   }
 }
 
-void Generation::abort_engine() {
-  size_t submitted = 0;
+// Once, and only while the engine is at it: what ended by itself is left alone.
+void Generation::abort_part(size_t request) {
   {
     std::lock_guard lock(mutex_);
-    if (engine_choices_ == 0) return;
-    submitted = submitted_;
+    Part& part = parts_[request];
+    const bool told = part.aborted;
+    part.aborted = true;
+    if (told || !part.submitted || part.owed == 0) return;
   }
-  for (size_t i = 0; i < submitted; ++i) call_.context->engine->abort(engine_ids_[i]);
+  call_.context->engine->abort(engine_ids_[request]);
+}
+
+void Generation::abort_all_parts() {
+  for (size_t i = 0; i < engine_ids_.size(); ++i) abort_part(i);
 }
 
 // Forgets the generation once the engine owes it nothing and the client got its answer.
 void Generation::leave_if_over() {
   {
     std::lock_guard lock(mutex_);
-    if (engine_choices_ > 0 || !done_) return;
+    if (owed_ > 0 || !done_) return;
   }
   call_.services->live.remove(plan_.names);
 }
@@ -268,16 +281,22 @@ void Generation::drain() {
 }
 
 bool Generation::drain_once() {
-  std::vector<Pending> batch;
+  std::vector<std::pair<size_t, Unshown>> batch;
   std::optional<std::pair<AbortReason, ApiError>> cut;
   {
     std::lock_guard lock(mutex_);
     const bool blocked = plan_.stream && !cut_ && !call_.exchange->writable();
-    if (done_ || blocked || (pending_.empty() && !cut_)) {
+    if (done_ || blocked || (due_.empty() && !cut_)) {
       scheduled_ = false;
       return false;
     }
-    batch.swap(pending_);
+    for (const auto& [request, index] : due_) {
+      Choice& choice = choices_[parts_[request].first_choice + static_cast<size_t>(index)];
+      batch.emplace_back(request, std::move(*choice.unshown));
+      choice.unshown.reset();
+      choice.due = false;
+    }
+    due_.clear();
     cut = cut_;
   }
   if (cut) {
@@ -286,25 +305,27 @@ bool Generation::drain_once() {
     return true;
   }
   std::string sse;
-  for (Pending& pending : batch) {
-    if (pending.event.finish == engine::FinishReason::error) {
-      log_warn("request {} failed: {}", call_.exchange->id(), pending.event.error.message());
-      fail_answer(to_api_error(pending.event.error));
-      std::lock_guard lock(mutex_);
-      done_ = true;
-      break;
+  for (auto& [request, unshown] : batch) {
+    if (unshown.event.finish == engine::FinishReason::error) {
+      log_warn("request {} failed: {}", call_.exchange->id(), unshown.event.error.message());
+      {
+        std::lock_guard lock(mutex_);
+        done_ = true;
+      }
+      fail_answer(to_api_error(unshown.event.error));
+      abort_all_parts();
+      return true;
     }
-    show(std::move(pending), plan_.stream ? &sse : nullptr);
+    show(request, std::move(unshown), plan_.stream ? &sse : nullptr);
   }
   bool over = false;
   {
     std::lock_guard lock(mutex_);
-    over = done_;
+    over = done_;  // the client left meanwhile
     if (choices_left_ == 0) done_ = true;
   }
-  if (over) {
-    abort_engine();
-  } else if (choices_left_ == 0) {
+  if (over) return true;
+  if (choices_left_ == 0) {
     finish_answer(std::move(sse));
   } else if (!sse.empty()) {
     call_.exchange->write(sse);
@@ -312,23 +333,23 @@ bool Generation::drain_once() {
   return true;
 }
 
-void Generation::time_tokens(const Pending& pending) {
-  auto count = static_cast<int64_t>(pending.event.tokens.size());
+void Generation::time_tokens(size_t request, const Unshown& unshown) {
+  auto count = static_cast<int64_t>(unshown.event.tokens.size());
   if (count == 0) return;
-  int64_t& last = last_token_ns_[pending.request][static_cast<size_t>(pending.event.choice)];
+  int64_t& last = last_token_ns_[request][static_cast<size_t>(unshown.event.choice)];
   if (last == 0) {
-    call_.services->metrics.first_token(seconds(pending.first_ns - started_ns_));
-    last = pending.first_ns;
+    call_.services->metrics.first_token(seconds(unshown.first_ns - started_ns_));
+    last = unshown.first_ns;
     --count;
   }
-  call_.services->metrics.more_tokens(seconds(pending.last_ns - last), count);
-  last = pending.last_ns;
+  call_.services->metrics.more_tokens(seconds(unshown.last_ns - last), count);
+  last = unshown.last_ns;
 }
 
-void Generation::show(Pending pending, std::string* sse) {
-  time_tokens(pending);
-  engine::OutputEvent& event = pending.event;
-  Totals& totals = totals_[pending.request];
+void Generation::show(size_t request, Unshown unshown, std::string* sse) {
+  time_tokens(request, unshown);
+  engine::OutputEvent& event = unshown.event;
+  Totals& totals = totals_[request];
   totals.prompt_tokens = event.prompt_tokens;
   totals.cached_tokens = event.cached_tokens;
   totals.completion_tokens += static_cast<int64_t>(event.tokens.size());
@@ -336,7 +357,7 @@ void Generation::show(Pending pending, std::string* sse) {
     totals.finish = finish_name(event.finish);
     --choices_left_;
   }
-  plan_.shaper->add(pending.request, std::move(event), sse);
+  plan_.shaper->add(request, std::move(event), sse);
 }
 
 void Generation::finish_answer(std::string sse) {

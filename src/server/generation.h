@@ -19,7 +19,8 @@ struct GenerationPlan {
   std::vector<LiveName> names;  // what the client knows it by; unique among live ones
   // One per prompt; their ids are filled in here.
   std::vector<engine::GenerateRequest> requests;
-  std::vector<bool> seed_given;  // per request; others get one
+  std::vector<bool> seed_given;       // per request; others get one
+  std::vector<int> stream_intervals;  // per request: tokens per stream event
   std::unique_ptr<OutputShaper> shaper;
   bool stream = false;
   double timeout_s = 0;
@@ -42,11 +43,23 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void abort_by_request(int prompt);
 
  private:
-  struct Pending {
-    size_t request = 0;
+  // What the engine made of one choice and nobody has shown yet: events merged into one.
+  struct Unshown {
     engine::OutputEvent event;
-    int64_t first_ns = 0;  // arrival of the first and the latest event merged into it
+    int64_t first_ns = 0;  // arrival of the first and the latest of them
     int64_t last_ns = 0;
+  };
+  struct Choice {
+    std::optional<Unshown> unshown;
+    bool due = false;    // in due_
+    bool begun = false;  // its first event became due
+  };
+  // One engine request.
+  struct Part {
+    size_t first_choice = 0;  // in choices_
+    size_t owed = 0;          // choices whose end the engine still owes
+    bool submitted = false;
+    bool aborted = false;
   };
   // What the log line says.
   struct Totals {
@@ -60,17 +73,18 @@ class Generation : public std::enable_shared_from_this<Generation> {
   ApiError refusal_of(const Status& status) const;
   void on_event(size_t request, engine::OutputEvent event);  // the engine's thread
   void on_disconnect();
-  void schedule_if_pending();
-  bool worth_showing(const engine::OutputEvent& event) const;
+  void schedule_if_due();
+  bool worth_showing(size_t request, const Choice& choice) const;
   void drain();
   bool drain_once();
-  void show(Pending pending, std::string* sse);
+  void show(size_t request, Unshown unshown, std::string* sse);
   void finish_answer(std::string sse);
   void fail_answer(const ApiError& error);
   void close(AbortReason reason);
-  void abort_engine();
+  void abort_part(size_t request);
+  void abort_all_parts();
   void leave_if_over();
-  void time_tokens(const Pending& pending);
+  void time_tokens(size_t request, const Unshown& unshown);
 
   const Call call_;
   GenerationPlan plan_;
@@ -83,12 +97,12 @@ class Generation : public std::enable_shared_from_this<Generation> {
   size_t choices_left_ = 0;
 
   std::mutex mutex_;
-  std::vector<Pending> pending_;
-  size_t submitted_ = 0;       // engine requests accepted so far
-  size_t engine_choices_ = 0;  // choices the engine still owes an end
-  bool shown_any_ = false;
-  bool scheduled_ = false;
-  bool done_ = false;  // nothing more is shown
+  std::vector<Part> parts_;                  // [request]
+  std::vector<Choice> choices_;              // of all requests
+  std::vector<std::pair<size_t, int>> due_;  // (request, choice) with something to show, in order
+  size_t owed_ = 0;                          // over all parts
+  bool scheduled_ = false;                   // a drain job is posted or runs
+  bool done_ = false;                        // nothing more is shown
   std::optional<std::pair<AbortReason, ApiError>> cut_;
 };
 

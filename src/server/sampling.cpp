@@ -209,6 +209,8 @@ Expected<ParsedSampling> parse_sampling(const JsonReader& body, SamplingDialect 
       parse_lengths(body, dialect, options.limits, context.engine->context_length(), out));
   BIFOCAL_RETURN_IF_ERROR(parse_stops(body, options.limits, context, out.params));
   BIFOCAL_RETURN_IF_ERROR(parse_logit_bias(body, options.limits, context.vocab_size, out.params));
+  BIFOCAL_ASSIGN_OR_RETURN(const auto interval, body.get_int("stream_interval", 1, INT32_MAX));
+  out.stream_interval = static_cast<int>(interval.value_or(options.stream_interval));
   const std::string_view seed_name = dialect == SamplingDialect::native ? "sampling_seed" : "seed";
   BIFOCAL_ASSIGN_OR_RETURN(const auto seed, body.get_int(seed_name, INT64_MIN, INT64_MAX));
   if (seed) out.params.seed = static_cast<uint64_t>(*seed);

@@ -21,6 +21,7 @@ struct ParsedSampling {
   // dropped.
   bool score_only = false;
   bool seed_given = false;  // else params.seed is the default
+  int stream_interval = 1;  // tokens per stream event
 };
 
 // `context_length` bounds the output of requests that name no maximum.

@@ -70,6 +70,23 @@ std::optional<text::TokenId> FakeTokenizer::token_id(std::string_view token) con
   return std::nullopt;
 }
 
+Expected<std::vector<text::TokenId>> GatedTokenizer::encode(std::string_view text,
+                                                            const text::EncodeOptions& options) const {
+  {
+    std::unique_lock lock(mutex_);
+    ++waiting_;
+    opened_.wait(lock, [&] { return open_; });
+    --waiting_;
+  }
+  return FakeTokenizer::encode(text, options);
+}
+
+void GatedTokenizer::open() {
+  std::lock_guard lock(mutex_);
+  open_ = true;
+  opened_.notify_all();
+}
+
 Expected<text::RenderedChat> FakeTemplate::render(const text::ChatInput& input) const {
   text::RenderedChat out;
   const auto add_user_text = [&](const std::string& text) {
@@ -124,7 +141,18 @@ char FakeEngine::letter(uint64_t seed, int choice, int64_t position) {
 }
 
 Status FakeEngine::submit(engine::GenerateRequest request, engine::EventSink sink) {
-  std::lock_guard lock(mutex_);
+  std::function<void()> before_return;
+  Status status;
+  {
+    std::lock_guard lock(mutex_);
+    status = queue(std::move(request), std::move(sink));
+    before_return = before_submit_returns_;
+  }
+  if (before_return) before_return();
+  return status;
+}
+
+Status FakeEngine::queue(engine::GenerateRequest request, engine::EventSink sink) {
   BIFOCAL_CHECK(!request.prompt_ids.empty());
   BIFOCAL_CHECK(static_cast<int64_t>(request.prompt_ids.size()) < options_.context_length);
   for (int32_t id : request.prompt_ids) BIFOCAL_CHECK(id >= 0 && id < FakeTokenizer::kVocab);
@@ -190,6 +218,12 @@ const model::Model& FakeEngine::model() const {
   std::abort();
 }
 
+void FakeEngine::fail() {
+  std::lock_guard lock(mutex_);
+  failed_ = true;
+  wake_.notify_all();
+}
+
 void FakeEngine::fail_requests(Status error) {
   std::lock_guard lock(mutex_);
   for (const auto& live : live_) live->error = error;
@@ -199,6 +233,19 @@ void FakeEngine::pause(bool paused) {
   std::lock_guard lock(mutex_);
   paused_ = paused;
   wake_.notify_all();
+}
+
+void FakeEngine::run_steps(int count) {
+  std::unique_lock lock(mutex_);
+  BIFOCAL_CHECK(paused_);
+  steps_to_run_ = count;
+  wake_.notify_all();
+  steps_done_.wait(lock, [&] { return steps_to_run_ == 0; });
+}
+
+void FakeEngine::set_before_submit_returns(std::function<void()> hook) {
+  std::lock_guard lock(mutex_);
+  before_submit_returns_ = std::move(hook);
 }
 
 void FakeEngine::set_script(std::string script) {
@@ -229,18 +276,19 @@ void FakeEngine::publish() {
 void FakeEngine::run() {
   for (;;) {
     std::vector<std::shared_ptr<Live>> running;
+    bool counted = false;  // against steps_to_run_
     {
       std::unique_lock lock(mutex_);
+      const auto steps = [&] { return paused_ ? steps_to_run_ > 0 : !live_.empty(); };
       const auto something = [&] {
         const bool aborts = std::any_of(live_.begin(), live_.end(), [](const auto& l) { return l->aborted; });
-        return aborts || failed_ || (!paused_ && !live_.empty());
+        return aborts || (failed_ && !live_.empty()) || steps();
       };
-      // failed_ is set without the lock: look again now and then.
-      wake_.wait_for(lock, std::chrono::milliseconds(10), [&] { return stop_ || something(); });
+      wake_.wait(lock, [&] { return stop_ || something(); });
       if (stop_ && live_.empty()) return;
-      if (!something()) continue;
+      counted = paused_ && steps();
       for (size_t i = 0; i < live_.size(); ++i) {
-        const bool admitted = !paused_ && static_cast<int>(i) < options_.max_running;
+        const bool admitted = steps() && static_cast<int>(i) < options_.max_running;
         if (admitted || live_[i]->aborted || failed_) running.push_back(live_[i]);
       }
     }
@@ -254,6 +302,7 @@ void FakeEngine::run() {
       if (over) ++(live->aborted ? counts_.aborted_requests : counts_.finished_requests);
       return over;
     });
+    if (counted && --steps_to_run_ == 0) steps_done_.notify_all();
     publish();
   }
 }

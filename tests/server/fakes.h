@@ -5,7 +5,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <map>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -22,7 +22,7 @@
 namespace bifocal::server {
 
 // Ids 0..255 are bytes; above them the special tokens.
-class FakeTokenizer final : public text::Tokenizer {
+class FakeTokenizer : public text::Tokenizer {
  public:
   static constexpr int32_t kEos = 256;
   static constexpr int32_t kImStart = 257;
@@ -36,6 +36,22 @@ class FakeTokenizer final : public text::Tokenizer {
   bool is_special(text::TokenId id) const override { return id >= kEos; }
   std::optional<text::TokenId> token_id(std::string_view token) const override;
   int vocab_size() const override { return 259; }
+};
+
+// A FakeTokenizer that waits, like one at work on a huge text.
+class GatedTokenizer final : public FakeTokenizer {
+ public:
+  ~GatedTokenizer() override { open(); }
+  Expected<std::vector<text::TokenId>> encode(std::string_view text,
+                                              const text::EncodeOptions& options) const override;
+  int waiting() const { return waiting_; }
+  void open();
+
+ private:
+  mutable std::mutex mutex_;
+  mutable std::condition_variable opened_;
+  mutable std::atomic<int> waiting_{0};
+  bool open_ = false;
 };
 
 // "<|im_start|>role\ncontent<|im_end|>\n..."; tools as JSON in front; enable_thinking opens a <think> block.
@@ -73,10 +89,14 @@ class FakeEngine final : public engine::Engine {
   std::string memory_plan() const override { return ""; }
 
   // The next step ends every request with an error, and the engine refuses more.
-  void fail() { failed_ = true; }
+  void fail();
   // The next event of each live request is an error of its own.
   void fail_requests(Status error);
-  void pause(bool paused);  // no steps while paused
+  void pause(bool paused);  // no steps while paused, but aborts are still obeyed
+  // While paused: so many steps, their events delivered when this returns.
+  void run_steps(int count);
+  // Called by submit() just before it returns, on the caller's thread, when the request may long be running.
+  void set_before_submit_returns(std::function<void()> hook);
   void set_script(std::string script);
   uint64_t submitted() const { return submitted_; }
   uint64_t useless_aborts() const { return useless_aborts_; }
@@ -103,6 +123,7 @@ class FakeEngine final : public engine::Engine {
     bool first_event = true;
   };
 
+  Status queue(engine::GenerateRequest request, engine::EventSink sink);
   void run();
   void step(Live& live);
   void say(Live& live, int index);
@@ -122,6 +143,9 @@ class FakeEngine final : public engine::Engine {
   std::shared_ptr<const engine::EngineStats> stats_;
   bool stop_ = false;
   bool paused_ = false;
+  int steps_to_run_ = 0;
+  std::condition_variable steps_done_;
+  std::function<void()> before_submit_returns_;
   std::atomic<bool> draining_{false};
   std::atomic<bool> failed_{false};
   std::atomic<uint64_t> submitted_{0};

@@ -1,5 +1,8 @@
 #include "server/server_fixture.h"
 
+#include <unistd.h>
+
+#include <fstream>
 #include <thread>
 
 namespace bifocal::server {
@@ -61,9 +64,16 @@ bool eventually(const std::function<bool()>& condition, std::chrono::millisecond
   const auto until = std::chrono::steady_clock::now() + timeout;
   while (!condition()) {
     if (std::chrono::steady_clock::now() > until) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
   }
   return true;
+}
+
+int64_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t total = 0, resident = 0;  // pages
+  statm >> total >> resident;
+  return resident * ::sysconf(_SC_PAGESIZE);
 }
 
 std::string text_of(const JsonValue& value) {

@@ -34,6 +34,14 @@ struct TestServer {
 bool eventually(const std::function<bool()>& condition,
                 std::chrono::milliseconds timeout = std::chrono::seconds(10));
 
+int64_t resident_bytes();  // of this process
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kSanitized = true;  // memory figures mean nothing
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
 // Member of nested objects and arrays: at(json, "choices", 0, "message", "content").
 inline const JsonValue& at(const JsonValue& value) {
   return value;

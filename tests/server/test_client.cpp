@@ -101,6 +101,26 @@ std::string Client::receive_some(size_t max_bytes, milliseconds timeout) {
   return out;
 }
 
+std::string Client::receive_until(std::string_view end, milliseconds timeout) {
+  std::string out;
+  while (!out.ends_with(end)) {
+    const std::string piece = receive_some(65536, timeout);
+    if (piece.empty()) break;
+    out += piece;
+  }
+  return out;
+}
+
+std::string Client::receive_bytes(size_t count, milliseconds timeout) {
+  std::string out;
+  while (out.size() < count) {
+    const std::string piece = receive_some(count - out.size(), timeout);
+    if (piece.empty()) break;
+    out += piece;
+  }
+  return out;
+}
+
 std::string Client::receive_all(milliseconds timeout) {
   std::string out = std::move(buffered_);
   buffered_.clear();
@@ -155,6 +175,10 @@ std::optional<Reply> Client::receive_reply(milliseconds timeout, bool head_reque
       const size_t body_begin = head_end + 4;
       const std::string length = reply.header("content-length");
       std::optional<size_t> used;
+      if (reply.status == 100) {
+        buffered_.erase(0, body_begin);
+        continue;
+      }
       if (head_request || reply.status == 204) {
         used = 0;
       } else if (!length.empty()) {

@@ -35,9 +35,15 @@ class Client {
   // Up to max_bytes as they come; "" at the end of the connection or after the timeout.
   std::string receive_some(size_t max_bytes = 65536,
                            std::chrono::milliseconds timeout = std::chrono::seconds(10));
+  // Until what came ends in `end`; shorter at the end of the connection or after the timeout.
+  std::string receive_until(std::string_view end,
+                            std::chrono::milliseconds timeout = std::chrono::seconds(10));
+  // Exactly so many bytes; fewer at the end of the connection or after the timeout.
+  std::string receive_bytes(size_t count, std::chrono::milliseconds timeout = std::chrono::seconds(10));
   // Everything until the server closes.
   std::string receive_all(std::chrono::milliseconds timeout = std::chrono::seconds(10));
-  // One answer; nullopt when the connection ends or the timeout passes before it is whole.
+  // One answer, interim ones (100) skipped; nullopt when the connection ends or the timeout passes before it
+  // is whole.
   std::optional<Reply> receive_reply(std::chrono::milliseconds timeout = std::chrono::seconds(10),
                                      bool head_request = false);
   void finish_sending();  // the server sees the end of what was sent

@@ -163,11 +163,11 @@ Expected<GenerationPlan> plan_generate(const JsonReader& body, const Call& call)
     request.cache_namespace = cache_namespace;
     BIFOCAL_RETURN_IF_ERROR(apply_logprob_wishes(body, wishes, i, options.limits, request));
     settings.prompts.push_back({names.ids[i], request.return_logprob, request.logprob_start_len,
-                                request.top_logprobs_num, sampling[i].score_only,
-                                sampling[i].score_only ? 0 : request.sampling.max_new_tokens});
+                                request.top_logprobs_num, sampling[i].score_only});
     choices.push_back(request.sampling.n);
     settings.as_list = settings.as_list || request.sampling.n > 1;
     plan.seed_given.push_back(sampling[i].seed_given);
+    plan.stream_intervals.push_back(sampling[i].stream_interval);
     plan.requests.push_back(std::move(request));
   }
   settings.as_list = settings.as_list || batch.is_batch;

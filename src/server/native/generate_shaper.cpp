@@ -102,7 +102,7 @@ void GenerateShaper::write_finish(JsonWriter& json, const Choice& choice) const 
       return;
     case engine::FinishReason::length:
       json.begin_object().member("type", "length");
-      json.member("length", settings_.prompts[choice.prompt].max_new_tokens).end_object();
+      json.member("length", choice.completion_tokens).end_object();
       return;
     case engine::FinishReason::abort:
     case engine::FinishReason::error:

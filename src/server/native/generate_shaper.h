@@ -19,7 +19,6 @@ struct PromptSettings {
   int64_t logprob_start_len = -1;  // as given to the engine
   int top_logprobs_num = 0;
   bool score_only = false;  // the one generated token is dropped
-  int64_t max_new_tokens = 0;
 };
 
 struct GenerateSettings {

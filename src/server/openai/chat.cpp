@@ -191,6 +191,15 @@ Expected<int> parse_top_logprobs(const JsonReader& body, const RequestLimits& li
   return static_cast<int>(top.value_or(0));
 }
 
+Status check_modalities(const JsonReader& body) {
+  BIFOCAL_ASSIGN_OR_RETURN(const auto* modalities, body.get_array("modalities"));
+  if (modalities == nullptr) return {};
+  for (const JsonValue& modality : *modalities) {
+    if (modality != JsonValue("text")) return unsupported("modalities: only \"text\" is supported");
+  }
+  return {};
+}
+
 // messages, or input_ids in their place.
 Expected<ChatPrompt> parse_chat_prompt(const JsonReader& body, const Call& call) {
   const RequestLimits& limits = call.services->options.limits;
@@ -206,6 +215,7 @@ Expected<GenerationPlan> plan_chat(const JsonReader& body, const Call& call) {
   const ServingContext& context = *call.context;
   BIFOCAL_RETURN_IF_ERROR(check_fields(body));
   BIFOCAL_RETURN_IF_ERROR(check_response_format(body));
+  BIFOCAL_RETURN_IF_ERROR(check_modalities(body));
   BIFOCAL_RETURN_IF_ERROR(body.get_string("model").status());
   ChatSettings settings;
   BIFOCAL_ASSIGN_OR_RETURN(settings.stream, parse_stream_settings(body));
@@ -230,6 +240,7 @@ Expected<GenerationPlan> plan_chat(const JsonReader& body, const Call& call) {
   request.top_logprobs_num = top_logprobs;
   plan.requests.push_back(std::move(request));
   plan.seed_given = {sampling.seed_given};
+  plan.stream_intervals = {sampling.stream_interval};
   plan.stream = settings.stream.stream;
 
   const auto num_choices = static_cast<size_t>(sampling.params.n);

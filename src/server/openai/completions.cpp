@@ -231,6 +231,7 @@ Expected<GenerationPlan> plan_completion(const JsonReader& body, const Call& cal
     plan.requests.push_back(std::move(request));
   }
   plan.seed_given.assign(plan.requests.size(), sampling.seed_given);
+  plan.stream_intervals.assign(plan.requests.size(), sampling.stream_interval);
   plan.stream = settings.stream.stream;
   settings.head = {id, unix_time_s(), context.served_model_name};
   plan.shaper = std::make_unique<CompletionShaper>(std::move(settings), std::move(batch.prompts),
