@@ -1,0 +1,77 @@
+#include "kernels/cuda/decode.h"
+
+#include <algorithm>
+#include <string>
+
+#include "kernels/cuda/launch.h"
+
+namespace bifocal::kernels::cuda {
+namespace {
+
+Status check_desc(const DecodeDesc& desc) {
+  if (desc.num_kv_heads <= 0 || desc.num_heads <= 0 || desc.num_heads % desc.num_kv_heads != 0) {
+    return invalid_argument("decode on the GPU: heads must be a multiple of KV heads, got " +
+                            std::to_string(desc.num_heads) + "/" + std::to_string(desc.num_kv_heads));
+  }
+  if (desc.head_dim != 64 && desc.head_dim != 128 && desc.head_dim != 256) {
+    return unsupported("decode on the GPU: head dim must be 64, 128 or 256, got " +
+                       std::to_string(desc.head_dim));
+  }
+  if (desc.page_size <= 0 || desc.page_size % kTileTokens != 0) {
+    return unsupported("decode on the GPU: page size must be a multiple of " + std::to_string(kTileTokens) +
+                       ", got " + std::to_string(desc.page_size));
+  }
+  const int rows = desc.q_len * (desc.num_heads / desc.num_kv_heads);
+  if (desc.q_len <= 0 || rows > kMaxDecodeRows) {
+    return unsupported("decode on the GPU: query rows per KV head must be 1 to " +
+                       std::to_string(kMaxDecodeRows) + ", got " + std::to_string(rows));
+  }
+  if (desc.window < 0) return invalid_argument("decode on the GPU: negative window");
+  return {};
+}
+
+}  // namespace
+
+int padded_rows(const DecodeDesc& desc) {
+  return desc.q_len * (desc.num_heads / desc.num_kv_heads) <= 8 ? 8 : 16;
+}
+
+Expected<DecodeBuffers> make_decode_buffers(const DecodeDesc& desc, const DecodeLimits& limits) {
+  BIFOCAL_RETURN_IF_ERROR(check_desc(desc));
+  if (limits.max_seqs <= 0 || limits.max_seqs > kMaxDecodeSeqs || limits.max_kv_len <= 0) {
+    return invalid_argument("decode on the GPU: limits must be 1 to " + std::to_string(kMaxDecodeSeqs) +
+                            " sequences of at least one key");
+  }
+  BIFOCAL_ASSIGN_OR_RETURN(const DeviceTraits device, current_device());
+  DecodeBuffers buffers;
+  buffers.limits = limits;
+  buffers.num_parts = std::min(device.num_sms, kMaxDecodeParts);
+  // Every boundary between two parts cuts at most one unit, and a unit has at most this many spans.
+  const int longest = span_log2(desc.spans, limits.max_kv_len);
+  const int64_t max_spans = std::max<int64_t>(desc.spans.max_spans, (limits.max_kv_len >> longest) + 1) + 1;
+  const int64_t cut_units =
+      std::min<int64_t>(buffers.num_parts, int64_t{limits.max_seqs} * desc.num_kv_heads);
+  buffers.max_slots = cut_units * max_spans;
+  const auto bytes = [](int64_t count, size_t size) { return static_cast<size_t>(count) * size; };
+  const int64_t slot_floats = int64_t{padded_rows(desc)} * (desc.head_dim + 2);
+  BIFOCAL_ASSIGN_OR_RETURN(buffers.parts,
+                           DeviceMemory::allocate(bytes(buffers.num_parts, sizeof(DecodePart))));
+  BIFOCAL_ASSIGN_OR_RETURN(buffers.seqs,
+                           DeviceMemory::allocate(bytes(limits.max_seqs, sizeof(DecodeSequence))));
+  BIFOCAL_ASSIGN_OR_RETURN(buffers.counters,
+                           DeviceMemory::allocate(bytes(buffers.num_parts, sizeof(int32_t))));
+  BIFOCAL_ASSIGN_OR_RETURN(buffers.partials,
+                           DeviceMemory::allocate(bytes(buffers.max_slots * slot_floats, sizeof(float))));
+  return buffers;
+}
+
+Status check_batch(const DecodeDesc& desc, const DecodeBatch& batch, const DecodeBuffers& buffers) {
+  BIFOCAL_RETURN_IF_ERROR(check_desc(desc));
+  if (batch.num_seqs < 0 || batch.num_seqs > buffers.limits.max_seqs) {
+    return internal_error("decode plan: " + std::to_string(batch.num_seqs) + " sequences, but buffers for " +
+                          std::to_string(buffers.limits.max_seqs));
+  }
+  return {};
+}
+
+}  // namespace bifocal::kernels::cuda

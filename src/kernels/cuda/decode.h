@@ -1,0 +1,92 @@
+// Decode attention on the GPU: one plan per step and attention class, one run per layer.
+//
+// out[row, h] = softmax over the row's keys of softcap(scale q.k) times V, optionally with a sink in the
+// denominator. A sequence has q_len query rows (1 in decode, a few in verify); the last one sees all kv_len
+// keys.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "base/status.h"
+#include "kernels/cuda/decode_plan.h"
+#include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/kv_maps.h"
+
+namespace bifocal::kernels::cuda {
+
+// What is fixed for an attention class.
+struct DecodeDesc {
+  int num_heads = 0;     // H, a multiple of HK
+  int num_kv_heads = 0;  // HK
+  int head_dim = 0;      // D: 64, 128 or 256
+  int page_size = 64;    // S, a multiple of kTileTokens
+  int q_len = 1;         // query rows of a sequence; q_len * H / HK at most kMaxDecodeRows
+  int window = 0;        // keys that a row sees, its own included; 0: all
+  float softcap = 0.0F;  // 0: none
+  float scale = 1.0F;
+  SpanRule spans;
+};
+
+constexpr int kMaxDecodeRows = 16;
+constexpr int kMaxDecodeSeqs = 1024;
+constexpr int kMaxDecodeParts = 255;
+
+struct DecodeLimits {
+  int max_seqs = 0;
+  int max_kv_len = 0;
+};
+
+// Records of fixed size at fixed addresses; plan_decode rewrites all of them.
+struct DecodeBuffers {
+  DecodeLimits limits;
+  int num_parts = 0;      // one per SM
+  DeviceMemory parts;     // DecodePart [num_parts]
+  DeviceMemory seqs;      // DecodeSequence [max_seqs]
+  DeviceMemory counters;  // int32 [num_parts]: spans of a cut unit that are finished
+  DeviceMemory partials;  // f32 [slots][rows][D] and then [slots][rows][2]: unnormalised O, then (m, l)
+  int64_t max_slots = 0;
+};
+
+Expected<DecodeBuffers> make_decode_buffers(const DecodeDesc& desc, const DecodeLimits& limits);
+
+// Device arrays at fixed addresses. Their contents may change between a graph's replays; num_seqs may not.
+struct DecodeBatch {
+  int num_seqs = 0;                     // B
+  const int32_t* kv_len = nullptr;      // [B]; 0 is legal: the rows become zero
+  const int32_t* q_begin = nullptr;     // [B] first query row; null: row b * q_len
+  const int32_t* page_table = nullptr;  // [B, page_table_stride]
+  int64_t page_table_stride = 0;
+};
+
+struct DecodePlan {
+  DecodeDesc desc;
+  DecodeBatch batch;
+  const DecodeBuffers* buffers = nullptr;
+};
+
+struct DecodeLayer {
+  const uint16_t* q = nullptr;  // bf16 [T, H, D], token stride q_stride; 16-byte aligned
+  int64_t q_stride = 0;
+  const KvMaps* kv = nullptr;
+  uint16_t* out = nullptr;  // bf16 [T, H, D], token stride out_stride
+  int64_t out_stride = 0;
+  const float* sinks = nullptr;  // f32 [H] or null
+  float* lse = nullptr;          // f32 [T, H]: natural log of the denominator, sinks included; or null
+};
+
+// How a kernel follows the one before it in the stream.
+struct LaunchOptions {
+  cudaStream_t stream = nullptr;
+  bool programmatic = false;  // may start while the kernel before it ends (programmatic dependent launch)
+};
+
+// Launches the plan kernel. Reads device memory only on the device; capturable.
+Expected<DecodePlan> plan_decode(const DecodeDesc& desc, const DecodeBatch& batch, DecodeBuffers& buffers,
+                                 const LaunchOptions& launch);
+
+// Launches the attention kernel. Never allocates, never synchronises; capturable.
+Status run_decode(const DecodePlan& plan, const DecodeLayer& layer, const LaunchOptions& launch);
+
+}  // namespace bifocal::kernels::cuda

@@ -1,0 +1,79 @@
+#include "kernels/cuda/kv_maps.h"
+
+#include <array>
+#include <string>
+
+#include "kernels/cuda/decode_plan.h"
+#include "kernels/cuda/device_memory.h"
+
+namespace bifocal::kernels::cuda {
+namespace {
+
+constexpr int kPanel = 64;  // columns: 128 bytes of bf16, the width of the swizzle
+
+struct Encoder {
+  decltype(&cuTensorMapEncodeTiled) encode = nullptr;
+};
+
+// The driver's function, found at run time: the program starts on machines without a driver.
+Expected<Encoder> find_encoder() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found{};
+  const cudaError_t error =
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
+  if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) {
+    return unavailable("the CUDA driver is too old: it has no cuTensorMapEncodeTiled (CUDA 12)");
+  }
+  return Encoder{reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function)};
+}
+
+Status encode(const Encoder& encoder, void* base, int head_dim, int page_size, int num_kv_heads,
+              int num_pages, int64_t token_stride, int64_t head_stride, int64_t page_stride,
+              CUtensorMap* map) {
+  const auto bytes = [](int64_t elements) { return static_cast<cuuint64_t>(elements * 2); };
+  const auto size = [](int n) { return static_cast<cuuint64_t>(n); };
+  const std::array<cuuint64_t, 5> dims = {size(kPanel), size(page_size), size(head_dim / kPanel),
+                                          size(num_kv_heads), size(num_pages)};
+  const std::array<cuuint64_t, 4> strides = {bytes(token_stride), bytes(kPanel), bytes(head_stride),
+                                             bytes(page_stride)};
+  const std::array<cuuint32_t, 5> box = {kPanel, kTileTokens, static_cast<cuuint32_t>(head_dim / kPanel), 1,
+                                         1};
+  const std::array<cuuint32_t, 5> steps = {1, 1, 1, 1, 1};
+  const CUresult result =
+      encoder.encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 5, base, dims.data(), strides.data(), box.data(),
+                     steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                     CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) {
+    return internal_error("cuTensorMapEncodeTiled failed with error " +
+                          std::to_string(static_cast<int>(result)));
+  }
+  return {};
+}
+
+}  // namespace
+
+Status make_kv_maps(const PagedKv& kv, int num_pages, KvMaps* maps) {
+  if (kv.dtype != DType::bf16) return invalid_argument("KV cache on the GPU: dtype must be bf16");
+  if (kv.head_dim_k % kPanel != 0 || kv.head_dim_k != kv.head_dim_v) {
+    return invalid_argument("KV cache on the GPU: head dims must be equal multiples of 64, got " +
+                            std::to_string(kv.head_dim_k) + "/" + std::to_string(kv.head_dim_v));
+  }
+  if (kv.page_size <= 0 || kv.page_size % kTileTokens != 0) {
+    return invalid_argument("KV cache on the GPU: page size must be a multiple of " +
+                            std::to_string(kTileTokens) + ", got " + std::to_string(kv.page_size));
+  }
+  for (const int64_t stride : {kv.k_page_stride, kv.k_head_stride, kv.k_token_stride, kv.v_page_stride,
+                               kv.v_head_stride, kv.v_token_stride}) {
+    if (stride <= 0 || stride % 8 != 0) {
+      return invalid_argument("KV cache on the GPU: strides must be positive multiples of 8 elements, got " +
+                              std::to_string(stride));
+    }
+  }
+  BIFOCAL_ASSIGN_OR_RETURN(const Encoder encoder, find_encoder());
+  BIFOCAL_RETURN_IF_ERROR(encode(encoder, kv.k, kv.head_dim_k, kv.page_size, kv.num_kv_heads, num_pages,
+                                 kv.k_token_stride, kv.k_head_stride, kv.k_page_stride, &maps->k));
+  return encode(encoder, kv.v, kv.head_dim_v, kv.page_size, kv.num_kv_heads, num_pages, kv.v_token_stride,
+                kv.v_head_stride, kv.v_page_stride, &maps->v);
+}
+
+}  // namespace bifocal::kernels::cuda

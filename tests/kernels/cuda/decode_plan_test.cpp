@@ -1,0 +1,149 @@
+#include "kernels/cuda/decode_plan.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+#include <set>
+#include <tuple>
+
+#include "kernels/cuda/plan_on_host.h"
+
+namespace bifocal::kernels::cuda {
+namespace {
+
+constexpr int kSms = 132;
+
+std::vector<int> random_lengths(std::mt19937& random, int count, int longest) {
+  std::vector<int> lengths;
+  for (int i = 0; i < count; ++i) {
+    const int kind = std::uniform_int_distribution<int>(0, 5)(random);
+    const int top = kind == 0 ? 1 : (kind < 4 ? 700 : longest);
+    lengths.push_back(std::uniform_int_distribution<int>(0, top)(random));
+  }
+  return lengths;
+}
+
+struct Share {
+  int64_t tiles = 0;  // of the largest part
+  int64_t total = 0;
+};
+
+// Every span of every unit belongs to exactly one part; slots and counters of different units are apart.
+Share check_plan(const HostPlan& plan, int num_kv_heads) {
+  std::map<std::tuple<int, int, int>, int> owners;  // (seq, head, span) -> times
+  std::map<int, std::pair<int, int>> counters;      // counter -> unit
+  std::map<int, std::tuple<int, int, int>> slots;   // slot -> (seq, head, span, or -1 for the prefix)
+  Share share;
+  for (const DecodePart& part : plan.parts) {
+    int seq = part.seq;
+    int head = part.head;
+    int64_t tiles = 0;
+    for (int unit = 0; unit < part.num_units; ++unit) {
+      const DecodeSequence& s = plan.seqs[static_cast<size_t>(seq)];
+      const bool last = unit == part.num_units - 1;
+      const int begin = unit == 0 ? part.span : s.span_begin;
+      const int end = last ? part.span_end : s.span_end;
+      EXPECT_LT(begin, end);
+      for (int span = begin; span < end; ++span) ++owners[{seq, head, span}];
+      tiles += int64_t{end - begin} * tiles_per_span(s);
+
+      const bool whole = begin == s.span_begin && end == s.span_end;
+      const int slot = unit == 0 ? part.first_slot : (last ? part.last_slot : -1);
+      EXPECT_EQ(whole, slot < 0) << "a unit is cut exactly when somebody else has part of it";
+      if (slot >= 0) {
+        const int cut = unit == 0 ? part.first_cut : part.last_cut;
+        const int counter = unit == 0 ? part.first_counter : part.last_counter;
+        EXPECT_LT(counter, static_cast<int>(plan.parts.size()));
+        EXPECT_EQ(counters.try_emplace(counter, seq, head).first->second, std::make_pair(seq, head));
+        if (begin == s.span_begin) {
+          EXPECT_EQ(end, cut);
+          EXPECT_TRUE(slots.try_emplace(slot, seq, head, -1).second);
+        } else {
+          for (int span = begin; span < end; ++span) {
+            EXPECT_TRUE(slots.try_emplace(slot + 1 + span - cut, seq, head, span).second);
+          }
+        }
+      }
+      if (++head == num_kv_heads) {
+        head = 0;
+        ++seq;
+      }
+    }
+    share.tiles = std::max(share.tiles, tiles);
+    share.total += tiles;
+  }
+  size_t spans = 0;
+  for (const DecodeSequence& s : plan.seqs) {
+    spans += static_cast<size_t>(s.span_end - s.span_begin) * static_cast<size_t>(num_kv_heads);
+  }
+  EXPECT_EQ(owners.size(), spans);
+  for (const auto& [key, times] : owners) EXPECT_EQ(times, 1);
+  for (const auto& [slot, key] : slots) EXPECT_LT(slot, plan.num_slots);
+  return share;
+}
+
+TEST(DecodePlan, EverySpanHasOneOwner) {
+  std::mt19937 random(11);
+  for (int round = 0; round < 300; ++round) {
+    const int num_seqs = std::uniform_int_distribution<int>(1, 140)(random);
+    const int heads = 1 << std::uniform_int_distribution<int>(0, 3)(random);
+    const int q_len = std::uniform_int_distribution<int>(1, 4)(random);
+    const int window = round % 3 == 0 ? std::uniform_int_distribution<int>(1, 5000)(random) : 0;
+    const HostPlan plan =
+        plan_on_host(random_lengths(random, num_seqs, 40000), heads, q_len, window, SpanRule{}, kSms);
+    ASSERT_EQ(plan.parts.size(), static_cast<size_t>(kSms));
+    check_plan(plan, heads);
+    if (HasFailure()) FAIL() << "round " << round;
+  }
+}
+
+TEST(DecodePlan, PartsAreBalanced) {
+  std::mt19937 random(12);
+  for (int round = 0; round < 100; ++round) {
+    const HostPlan plan = plan_on_host(random_lengths(random, 64, 32768), 8, 1, 0, SpanRule{}, kSms);
+    const Share share = check_plan(plan, 8);
+    // No part is above its share by more than one span and the snap.
+    const int64_t fair = share.total / kSms;
+    EXPECT_LE(share.tiles, fair + fair / kSnapDivisor + (1 << SpanRule{}.max_log2) / kTileTokens + 1);
+  }
+}
+
+TEST(DecodePlan, OneSpanEachWhenTheyFit) {
+  // 4 heads of 16 spans: 64 spans, fewer than parts.
+  const HostPlan plan = plan_on_host({2048}, 4, 1, 0, SpanRule{}, kSms);
+  const Share share = check_plan(plan, 4);
+  EXPECT_EQ(share.tiles, 2);
+}
+
+TEST(DecodePlan, SpansDependOnTheSequenceAlone) {
+  const SpanRule rule;
+  const HostPlan alone = plan_on_host({9001}, 8, 1, 0, rule, kSms);
+  const HostPlan among = plan_on_host({17, 9001, 100000}, 8, 1, 0, rule, 7);
+  EXPECT_EQ(alone.seqs[0].span_log2, among.seqs[1].span_log2);
+  EXPECT_EQ(alone.seqs[0].span_end, among.seqs[1].span_end);
+}
+
+TEST(DecodePlan, SpanLengthGrowsWithTheSequence) {
+  const SpanRule rule{7, 10, 64};
+  EXPECT_EQ(span_log2(rule, 1), 7);
+  EXPECT_EQ(span_log2(rule, 8192), 7);
+  EXPECT_EQ(span_log2(rule, 8193), 8);
+  EXPECT_EQ(span_log2(rule, 32768), 9);
+  EXPECT_EQ(span_log2(rule, 1 << 20), 10);
+}
+
+TEST(DecodePlan, EmptySequencesHaveAnOwnerToo) {
+  const HostPlan plan = plan_on_host({0, 0, 0}, 2, 1, 0, SpanRule{}, kSms);
+  check_plan(plan, 2);
+}
+
+TEST(DecodePlan, WindowSkipsWholeSpans) {
+  const DecodeSequence seq = decode_sequence(SpanRule{}, 5000, 1, 128, 0);
+  EXPECT_EQ(seq.kv_begin, 5000 - 128);
+  EXPECT_EQ(seq.span_begin, (5000 - 128) / 128);
+  EXPECT_EQ(seq.span_end, 40);
+}
+
+}  // namespace
+}  // namespace bifocal::kernels::cuda

@@ -1,0 +1,30 @@
+// The rows of the benchmark: what is timed, and the tables it prints.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cold_read.h"
+#include "kernels/cuda/decode.h"
+
+namespace bifocal::peers {
+
+struct Options {
+  std::string what = "decode,plan,mixed";
+  kernels::cuda::SpanRule spans;
+  bool quick = false;
+};
+
+// Large pools of random bf16 that everything is read from.
+struct Pools {
+  uint16_t* k = nullptr;
+  uint16_t* v = nullptr;
+  size_t bytes = 0;  // of each
+};
+
+void bench_decode(const Options& options, const Pools& pools, ColdRead& cold, int num_sms);
+void bench_mixed(const Options& options, const Pools& pools, ColdRead& cold);
+void bench_plan(const Options& options);
+
+}  // namespace bifocal::peers
