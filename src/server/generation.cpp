@@ -259,7 +259,7 @@ void Generation::abort_all_parts() {
   for (size_t i = 0; i < engine_ids_.size(); ++i) abort_part(i);
 }
 
-// Forgets the generation once the engine owes it nothing and the client got its answer.
+// Forgets the generation once the engine owes it nothing and nothing more is shown.
 void Generation::leave_if_over() {
   {
     std::lock_guard lock(mutex_);
@@ -326,6 +326,7 @@ bool Generation::drain_once() {
   }
   if (over) return true;
   if (choices_left_ == 0) {
+    leave_if_over();  // first: who has the answer may use its id again
     finish_answer(std::move(sse));
   } else if (!sse.empty()) {
     call_.exchange->write(sse);

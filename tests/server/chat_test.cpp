@@ -229,6 +229,10 @@ TEST(Chat, CachedTokensAreReportedWhenAskedFor) {
   TestServer server(options, scripted("x"));
   EXPECT_EQ(text_of(at(server.post(kPath, chat("")).json(), "usage", "prompt_tokens_details")),
             R"({"cached_tokens":16})");
+  const Reply streamed =
+      server.post(kPath, chat(R"(,"stream":true,"stream_options":{"include_usage":true})"));
+  EXPECT_EQ(text_of(at(streamed.json_events().back(), "usage", "prompt_tokens_details")),
+            R"({"cached_tokens":16})");
 }
 
 TEST(Chat, TheModelsSamplingDefaults) {

@@ -80,6 +80,27 @@ TEST(Completions, Streams) {
   EXPECT_TRUE(at(chunks.back(), "choices").as_array().empty());
 }
 
+TEST(Completions, StreamedChoicesCarryTheirIndex) {
+  TestServer server;
+  const Reply reply =
+      server.post(kPath, R"({"prompt":["a","b"],"n":2,"max_tokens":6,"seed":4,"stream":true})");
+  std::vector<std::string> texts(4), ends(4);
+  for (const JsonValue& event : reply.json_events()) {
+    const JsonValue& choice = at(event, "choices", 0);
+    const auto index = static_cast<size_t>(at(choice, "index").as_int());
+    ASSERT_LT(index, 4U);
+    EXPECT_EQ(ends[index], "") << "nothing comes after the end";
+    texts[index] += at(choice, "text").as_string();
+    if (at(choice, "finish_reason").is_string()) ends[index] = at(choice, "finish_reason").as_string();
+  }
+  for (size_t i = 0; i < 4; ++i) {
+    std::string expected;
+    for (int k = 0; k < 6; ++k) expected += FakeEngine::letter(4, static_cast<int>(i % 2), k);
+    EXPECT_EQ(texts[i], expected);
+    EXPECT_EQ(ends[i], "length");
+  }
+}
+
 // The tokens in each event of a stream of `max_tokens`, the engine's steps being taken one at a time.
 std::vector<size_t> tokens_per_event(TestServer& server, std::string_view body, int max_tokens) {
   server.engine.pause(true);
@@ -157,6 +178,9 @@ TEST(Completions, StopsAndBias) {
   const JsonValue json = server.post(kPath, R"({"prompt":"x","stop":"cd"})").json();
   EXPECT_EQ(text_of(at(json, "choices", 0, "text")), "ab");
   EXPECT_EQ(text_of(at(json, "choices", 0, "matched_stop")), "cd");
+  const JsonValue first_of_two = server.post(kPath, R"({"prompt":"x","stop":["ef","bc"]})").json();
+  EXPECT_EQ(text_of(at(first_of_two, "choices", 0, "text")), "a");
+  EXPECT_EQ(text_of(at(first_of_two, "choices", 0, "matched_stop")), "bc");
   const JsonValue by_id = server.post(kPath, R"({"prompt":"x","stop_token_ids":[99]})").json();
   EXPECT_EQ(text_of(at(by_id, "choices", 0, "text")), "ab");
   EXPECT_EQ(text_of(at(by_id, "choices", 0, "matched_stop")), "99");

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <future>
+
 #include "server/server_fixture.h"
 
 namespace bifocal::server {
@@ -127,6 +129,17 @@ TEST(Generate, ScoringAPromptGeneratesNothing) {
   EXPECT_EQ(at(json, "meta_info", "input_token_logprobs").as_array().size(), 3U);
 }
 
+TEST(Generate, TheLengthIsWhatFitTheContext) {
+  FakeEngineOptions engine;
+  engine.context_length = 100;
+  TestServer server(test_options(), engine);
+  const JsonValue json = server
+                             .post("/generate", R"({"text":")" + std::string(95, 'a') +
+                                                    R"(","sampling_params":{"max_new_tokens":50}})")
+                             .json();
+  EXPECT_EQ(text_of(at(json, "meta_info", "finish_reason")), R"({"type":"length","length":5})");
+}
+
 TEST(Generate, ExactlyOneInput) {
   TestServer server;
   for (const std::string_view body : {"{}",
@@ -222,6 +235,27 @@ TEST(Control, FlushNeedsAnIdleEngine) {
   EXPECT_EQ(server.get("/flush_cache").status, 400);
 }
 
+// The client wants one prompt of a batch no more while the batch is still being handed to the engine.
+TEST(Control, AbortReachesPromptsThatAreNotSubmittedYet) {
+  TestServer server;
+  server.engine.pause(true);
+  std::promise<void> aborted;
+  server.engine.set_before_submit_returns([done = aborted.get_future().share()] { done.wait(); });
+  Client batch(server.port());
+  batch.send(make_request("POST", "/generate",
+                          R"({"text":["a","b"],"rid":"b","sampling_params":{"max_new_tokens":2}})"));
+  ASSERT_TRUE(eventually([&] { return server.engine.submitted() == 1; }));
+  EXPECT_EQ(server.post("/abort_request", R"({"rid":"b_1"})").body, R"({"success":true,"aborted":1})");
+  aborted.set_value();
+  ASSERT_TRUE(eventually([&] { return server.engine.submitted() == 2; }));
+  ASSERT_TRUE(eventually([&] { return server.engine.stats()->aborted_requests == 1; }));
+  server.engine.run_steps(2);
+  const auto reply = batch.receive_reply();
+  ASSERT_TRUE(reply.has_value());
+  EXPECT_EQ(text_of(at(reply->json(), 0, "meta_info", "finish_reason", "type")), "length");
+  EXPECT_EQ(text_of(at(reply->json(), 1, "meta_info", "finish_reason", "type")), "abort");
+}
+
 TEST(Control, AbortEndsOneRequestOrAll) {
   TestServer server;
   server.engine.pause(true);
@@ -243,7 +277,12 @@ TEST(Control, AbortEndsOneRequestOrAll) {
   EXPECT_EQ(server.post("/abort_request", "{}").status, 400);
   EXPECT_TRUE(eventually([&] { return server.engine.idle(); }));
   server.engine.pause(false);
-  EXPECT_EQ(server.post("/generate", R"({"text":"a","rid":"one"})").status, 200);  // free again
+  // An id is free again as soon as its answer is there.
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_EQ(
+        server.post("/generate", R"({"text":"a","rid":"one","sampling_params":{"max_new_tokens":1}})").status,
+        200);
+  }
 }
 
 }  // namespace

@@ -203,7 +203,7 @@ RequestParser::State RequestParser::check_framing() {
       ++hosts;
     } else if (header.name == "expect") {
       if (!equals_ignoring_case(header.value, "100-continue")) return fail(417, "unknown expectation");
-      expects_continue_ = true;
+      expects_continue_ = request_.version >= 11;  // older clients can't read an interim answer
     }
   }
   if (lengths > 1) return fail(400, "more than one Content-Length");
