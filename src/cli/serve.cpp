@@ -2,9 +2,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <chrono>
 #include <csignal>
+#include <mutex>
 #include <thread>
 
 #include "base/file.h"
@@ -33,9 +33,9 @@ class Signals {
     ::signal(SIGPIPE, SIG_IGN);  // a reader of our output that went away is no reason to end
     thread_ = std::jthread([this](const std::stop_token& stop) { watch(stop); });
   }
-  // From now on the first signal drains this server.
-  void drain_on_signal(server::Server& server) { server_.store(&server); }
-  void forget_server() { server_.store(nullptr); }
+  // From now on the first signal drains this server; until forget_server(), after which it may go.
+  void drain_on_signal(server::Server& server) { set_server(&server); }
+  void forget_server() { set_server(nullptr); }
 
  private:
   void watch(const std::stop_token& stop) {
@@ -43,16 +43,22 @@ class Signals {
     while (!stop.stop_requested()) {
       const int signal = ::sigtimedwait(&set_, nullptr, &kPoll);
       if (signal <= 0) continue;
-      server::Server* server = server_.exchange(nullptr);
-      if (server == nullptr)
+      std::lock_guard lock(mutex_);
+      if (server_ == nullptr)
         ::_exit(128 + SIGINT);  // still loading, or asked twice: nothing is worth waiting for
       log_info("{}: draining; once more to end at once", signal == SIGTERM ? "SIGTERM" : "SIGINT");
-      server->begin_drain();
+      server_->begin_drain();
+      server_ = nullptr;
     }
+  }
+  void set_server(server::Server* server) {
+    std::lock_guard lock(mutex_);
+    server_ = server;
   }
 
   sigset_t set_{};
-  std::atomic<server::Server*> server_{nullptr};
+  std::mutex mutex_;  // held while the server is told, so that it can't go meanwhile
+  server::Server* server_ = nullptr;
   std::jthread thread_;
 };
 

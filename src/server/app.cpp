@@ -134,7 +134,8 @@ class Server::Impl final : public http::Application {
     }
     std::lock_guard lock(stop_mutex_);
     if (http_ == nullptr) return;
-    http_->stop();  // every client is gone now, so every generation is being aborted
+    http_->stop();             // every client is gone now, so every generation is being aborted
+    services_.prepare.join();  // nobody is on the way to the engine any more, which may go after this
     for (int waits = 0; !services_.live.empty(); ++waits) {
       // The engine's callbacks point here: they must have ended.
       if (waits % 1000 == 999) log_warn("waiting for the engine to end {}", "what was aborted");

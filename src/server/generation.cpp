@@ -165,10 +165,11 @@ bool Generation::submit_all() {
   return true;
 }
 
-// Tokens are held back until an interval of them is there; a choice's first is always shown at once.
+// Tokens are held back until an interval of them is there; a choice's first is always shown at once, and so
+// is the prompt's part, which other choices may need.
 bool Generation::worth_showing(size_t request, const Choice& choice) const {
   const engine::OutputEvent& event = choice.unshown->event;
-  if (event.finish != engine::FinishReason::none) return true;
+  if (event.finish != engine::FinishReason::none || !event.prompt_logprobs.empty()) return true;
   if (!plan_.stream) return false;
   return !choice.begun || static_cast<int>(event.tokens.size()) >= plan_.stream_intervals[request];
 }

@@ -12,12 +12,16 @@ WorkerPool::WorkerPool(int num_threads) {
 }
 
 WorkerPool::~WorkerPool() {
+  join();
+}
+
+void WorkerPool::join() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
   }
   wake_.notify_all();
-  threads_.clear();  // before what the jobs use is destroyed
+  threads_.clear();
 }
 
 void WorkerPool::post(std::function<void()> job) {

@@ -13,13 +13,15 @@ namespace bifocal::server {
 class WorkerPool {
  public:
   explicit WorkerPool(int num_threads);
-  // Runs what is queued, then joins.
+  // As join().
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
   // Jobs start in the order they were posted. An exception from a job (out of memory) is logged and dropped.
   void post(std::function<void()> job);
+  // Runs what is queued, then ends the threads. Nothing may be posted from then on. May be called again.
+  void join();
 
  private:
   void run();

@@ -1,10 +1,12 @@
 """Starting, keys, draining: each test has a server of its own."""
+import http.client
 import json
 import signal
 import socket
 import threading
 import time
 
+import pytest
 from serving import Server
 
 
@@ -23,27 +25,59 @@ def test_keys_guard_every_route_but_the_probes():
             assert answer.startswith(b"HTTP/1.1 200") and b"open-sesame" not in answer
 
 
-def test_sigterm_lets_running_requests_finish():
-    server = Server()
-    answers = []
-    body = {"text": "Once upon a time", "sampling_params": {"max_new_tokens": 1500, "ignore_eos": True, "temperature": 0}}
-    threads = [threading.Thread(target=lambda: answers.append(server.post("/generate", body))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + 10
-    while json.loads(server.get("/get_server_info")[1])["internal_states"][0].get("num_running_reqs", 4) < 4 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.1)
-    server.process.send_signal(signal.SIGTERM)
-    for thread in threads:
-        thread.join(60)
-    assert server.process.wait(60) == 0
-    assert [reply["meta_info"]["completion_tokens"] for reply in answers] == [1500] * 4
+LONG = {"text": "Once upon a time", "sampling_params": {"max_new_tokens": 7500, "ignore_eos": True, "temperature": 0}}
+
+
+def open_stream(server, body=LONG):
+    """A stream of which the first event has arrived."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
+    connection.request("POST", "/generate", json.dumps(body | {"stream": True}), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    assert response.status == 200 and response.readline().startswith(b"data: ")
+    return response
+
+
+def test_sigterm_lets_running_requests_finish_and_turns_new_ones_away():
+    with Server() as server:
+        short = LONG | {"sampling_params": LONG["sampling_params"] | {"max_new_tokens": 800}}
+        streams = [open_stream(server, short) for _ in range(4)]
+        server.process.send_signal(signal.SIGTERM)
+        while server.get("/ready")[0] == 200:
+            time.sleep(0.01)
+        assert json.loads(server.get("/health")[1]) == {"status": "draining"}
+        status, body = server.request("POST", "/generate", LONG)
+        assert status == 503 and json.loads(body)["error"]["code"] == "draining"
+        for stream in streams:
+            events = [line for line in stream.read().split(b"\n") if line]
+            assert events[-1] == b"data: [DONE]"
+            assert json.loads(events[-2][6:])["meta_info"]["completion_tokens"] == 800
+        assert server.process.wait(60) == 0
+
+
+def test_draining_ends_what_takes_too_long_with_a_last_event():
+    with Server("--drain-timeout", "0.2") as server:
+        stream = open_stream(server)
+        server.process.send_signal(signal.SIGTERM)
+        last = [line for line in stream.read().split(b"\n") if line][-1]
+        assert json.loads(last[6:])["error"]["code"] == "shutting_down"
+        assert server.process.wait(60) == 0
+
+
+def test_a_second_sigterm_ends_at_once():
+    with Server() as server:
+        stream = open_stream(server)
+        server.process.send_signal(signal.SIGTERM)
+        while server.get("/ready")[0] == 200:
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 130
+        with pytest.raises((http.client.HTTPException, ConnectionError)):
+            stream.read()
 
 
 def test_a_full_queue_answers_429():
     with Server("--max-running-requests", "1", "--max-queued-requests", "1") as server:
-        body = {"text": "Once upon a time", "sampling_params": {"max_new_tokens": 3000, "ignore_eos": True}}
+        body = {"text": "Once upon a time", "sampling_params": {"max_new_tokens": 1000, "ignore_eos": True}}
         statuses = []
         threads = [threading.Thread(target=lambda: statuses.append(server.request("POST", "/generate", body)[0])) for _ in range(6)]
         for thread in threads:

