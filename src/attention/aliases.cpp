@@ -7,18 +7,26 @@
 namespace bifocal::attention {
 namespace {
 
-// Kernels known for prefill are served by the prefill kernel, those known for decode by the decode kernel.
+// Kernels known for prefill are served by the prefill kernel, those known for
+// decode by the decode kernel, and those that are one kernel for everything by
+// `unified`.
 constexpr Alias kAliases[] = {
     {"fa3", "tiled"},
     {"fa4", "tiled"},
     {"intel_amx", "tiled"},
     {"dual_chunk_flash_attn", "tiled"},
     {"flashinfer", "streaming"},
-    {"triton", "streaming"},
     {"trtllm_mha", "streaming"},
     {"flashmla", "streaming"},
     {"cutlass_mla", "streaming"},
     {"trtllm_mla", "streaming"},
+    {"cutedsl_mla", "streaming"},
+    {"tokenspeed_mla", "streaming"},
+    {"triton", "unified"},
+    {"aiter", "unified"},
+    {"wave", "unified"},
+    {"ascend", "unified"},
+    {"intel_xpu", "unified"},
     {"torch_native", "reference"},
     {"flex_attention", "reference"},
 };
@@ -39,9 +47,9 @@ std::string_view resolve_backend_name(std::string_view name_or_alias) {
   return {};
 }
 
-std::string describe_backend_names() {
+std::string describe_backend_names(std::span<const Backend* const> backends) {
   std::string text;
-  for (const Backend* backend : cpu_backends()) {
+  for (const Backend* backend : backends) {
     std::string aliases;
     for (const Alias& alias : kAliases) {
       if (alias.backend == backend->name())

@@ -45,6 +45,17 @@ std::string describe_head_dims(const Capabilities& capabilities) {
   return text;
 }
 
+std::optional<std::string> pool_objection(const Capabilities& capabilities, const AttentionDesc& desc) {
+  if (!contains(capabilities.kv_dtypes, desc.kv_dtype)) {
+    return fmt::format("KV dtype {}: takes only {}", to_string(desc.kv_dtype), join(capabilities.kv_dtypes));
+  }
+  if (desc.page_size < capabilities.min_page_size || desc.page_size > capabilities.max_page_size) {
+    return fmt::format("page size {}: takes only {} to {}", desc.page_size, capabilities.min_page_size,
+                       capabilities.max_page_size);
+  }
+  return std::nullopt;
+}
+
 std::optional<std::string> ineligible_reason(const Capabilities& capabilities, const AttentionDesc& desc,
                                              Phase phase, bool need_deterministic, DeviceKind device) {
   if (capabilities.device != device) {
@@ -62,13 +73,7 @@ std::optional<std::string> ineligible_reason(const Capabilities& capabilities, c
   if (!contains(capabilities.q_dtypes, desc.q_dtype)) {
     return fmt::format("query dtype {}: takes only {}", to_string(desc.q_dtype), join(capabilities.q_dtypes));
   }
-  if (!contains(capabilities.kv_dtypes, desc.kv_dtype)) {
-    return fmt::format("KV dtype {}: takes only {}", to_string(desc.kv_dtype), join(capabilities.kv_dtypes));
-  }
-  if (desc.page_size < capabilities.min_page_size || desc.page_size > capabilities.max_page_size) {
-    return fmt::format("page size {}: takes only {} to {}", desc.page_size, capabilities.min_page_size,
-                       capabilities.max_page_size);
-  }
+  if (auto objection = pool_objection(capabilities, desc)) return objection;
   if (desc.window != 0 && !capabilities.window)
     return fmt::format("sliding window {} is not offered", desc.window);
   if (desc.sinks && !capabilities.sinks) return "attention sinks are not offered";

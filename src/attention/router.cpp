@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "attention/aliases.h"
@@ -13,9 +14,11 @@ constexpr std::string_view kAuto = "auto";
 
 // What was asked for a phase, and by which flag.
 struct Wish {
+  Say say = Say::general_flag;
   std::string flag;
   std::string name;
 };
+using Wishes = std::array<Wish, kNumPhases>;
 
 std::string phase_flag(Phase phase) {
   return fmt::format("--{}-attention-backend", to_string(phase));
@@ -23,23 +26,18 @@ std::string phase_flag(Phase phase) {
 
 // The built-in rule: the backend each phase prefers, best first.
 struct Preference {
-  std::array<std::string_view, 3> names;
+  std::array<std::string_view, 4> names;
   std::string_view why;
 };
 constexpr Preference kPreferences[kNumPhases] = {
-    {{"tiled", "streaming", "reference"}, "many query rows per key"},
-    {{"streaming", "tiled", "reference"}, "few query rows per key"},
-    {{"streaming", "tiled", "reference"}, "few query rows per key"},
+    {{"tiled", "unified", "streaming", "reference"}, "many query rows per key"},
+    {{"streaming", "unified", "tiled", "reference"}, "few query rows per key"},
+    {{"streaming", "unified", "tiled", "reference"}, "few query rows per key"},
 };
 
-Status check_name(const Wish& wish) {
-  if (wish.name == kAuto || !resolve_backend_name(wish.name).empty()) return {};
-  return invalid_argument(fmt::format("{}: attention backend \"{}\" is unknown; use auto or one of {}",
-                                      wish.flag, wish.name, describe_backend_names()));
-}
-
-// The order of say, without the backends: per-phase flag, then general flag; verify follows decode.
-Expected<std::array<Wish, kNumPhases>> read_wishes(const RouterOptions& options) {
+// The order of say among flags: per-phase flag, then general flag; verify
+// follows decode.
+Expected<Wishes> read_wishes(const RouterOptions& options) {
   const std::string general = "--attention-backend";
   std::string prefill = options.backend;
   std::string decode = options.backend;
@@ -47,20 +45,21 @@ Expected<std::array<Wish, kNumPhases>> read_wishes(const RouterOptions& options)
     prefill = options.backend.substr(0, comma);
     decode = options.backend.substr(comma + 1);
     if (prefill.empty() || decode.empty() || decode.find(',') != std::string::npos) {
-      return invalid_argument(fmt::format(
-          "{}: \"{}\" is not a pair; expected \"prefill,decode\", for example \"tiled,streaming\"", general,
-          options.backend));
+      return invalid_argument(
+          fmt::format("{}: \"{}\" is not a pair; expected \"prefill,decode\", "
+                      "for example \"tiled,streaming\"",
+                      general, options.backend));
     }
   }
-  std::array<Wish, kNumPhases> wishes;
+  Wishes wishes;
   const auto wish = [&](Phase phase, Wish fallback) {
     const auto& asked = options.per_phase[static_cast<size_t>(phase)];
-    wishes[static_cast<size_t>(phase)] = asked ? Wish{phase_flag(phase), *asked} : std::move(fallback);
+    wishes[static_cast<size_t>(phase)] =
+        asked ? Wish{Say::phase_flag, phase_flag(phase), *asked} : std::move(fallback);
   };
-  wish(Phase::prefill, {general, prefill});
-  wish(Phase::decode, {general, decode});
+  wish(Phase::prefill, {Say::general_flag, general, prefill});
+  wish(Phase::decode, {Say::general_flag, general, decode});
   wish(Phase::verify, wishes[static_cast<size_t>(Phase::decode)]);
-  for (const Wish& w : wishes) BIFOCAL_RETURN_IF_ERROR(check_name(w));
   return wishes;
 }
 
@@ -69,66 +68,132 @@ std::string asked_text(const Wish& wish, std::string_view resolved) {
   return fmt::format("{} {} (served by {})", wish.flag, wish.name, resolved);
 }
 
-Expected<Decision> decide_phase(const Wish& wish, const RouterOptions& options, const AttentionDesc& desc,
-                                Phase phase) {
-  Decision decision;
-  std::vector<const Backend*> eligible;
-  std::string eligible_names;
-  for (const Backend* backend : cpu_backends()) {
-    const auto reason =
-        ineligible_reason(backend->capabilities(), desc, phase, options.deterministic, options.device);
-    if (reason) {
-      decision.rejected.push_back(fmt::format("{}: {}", backend->name(), *reason));
-    } else {
-      eligible.push_back(backend);
-      eligible_names += fmt::format("{}{}", eligible_names.empty() ? "" : ", ", backend->name());
-    }
+const Backend* find_by_name(std::span<const Backend* const> backends, std::string_view name) {
+  for (const Backend* backend : backends) {
+    if (backend->name() == name) return backend;
   }
-  const auto find_eligible = [&](std::string_view name) -> const Backend* {
-    for (const Backend* backend : eligible) {
-      if (backend->name() == name) return backend;
-    }
-    return nullptr;
-  };
-
-  if (wish.name != kAuto) {
-    const std::string_view name = resolve_backend_name(wish.name);
-    decision.backend = find_eligible(name);
-    decision.reason = asked_text(wish, name);
-    if (decision.backend != nullptr) return decision;
-    std::string why;
-    for (const std::string& rejected : decision.rejected) {
-      if (rejected.starts_with(fmt::format("{}:", name))) why = rejected;
-    }
-    return invalid_argument(fmt::format("{} can't serve {} of {}: {}; eligible: {}", decision.reason,
-                                        to_string(phase), to_string(desc), why,
-                                        eligible_names.empty() ? "none" : eligible_names));
-  }
-
-  const Preference& preference = kPreferences[static_cast<size_t>(phase)];
-  for (const std::string_view name : preference.names) {
-    decision.backend = find_eligible(name);
-    if (decision.backend == nullptr) continue;
-    decision.reason = name == preference.names.front()
-                          ? fmt::format("built-in rule: {}", preference.why)
-                          : fmt::format("built-in rule: {} is not eligible", preference.names.front());
-    return decision;
-  }
-  return invalid_argument(fmt::format("no attention backend can serve {} of {}: {}", to_string(phase),
-                                      to_string(desc), fmt::join(decision.rejected, "; ")));
+  return nullptr;
 }
+
+// One class in one phase.
+class Choice {
+ public:
+  Choice(const RouterOptions& options, const Wishes& wishes, std::span<const Backend* const> backends,
+         const AttentionDesc& desc, Phase phase)
+      : options_(options), wishes_(wishes), backends_(backends), desc_(desc), phase_(phase) {
+    for (const Backend* backend : backends) {
+      const auto reason =
+          ineligible_reason(backend->capabilities(), desc, phase, options.deterministic, options.device);
+      if (reason) {
+        decision_.rejected.push_back(fmt::format("{}: {}", backend->name(), *reason));
+      } else {
+        eligible_.push_back(backend);
+      }
+    }
+  }
+
+  Expected<Decision> decide() {
+    const Wish& wish = wishes_[static_cast<size_t>(phase_)];
+    if (wish.name != kAuto) return take_wish(wish);
+    if (take_profile() || take_rule()) return std::move(decision_);
+    return invalid_argument(fmt::format("no attention backend can serve {} of {}: {}", to_string(phase_),
+                                        to_string(desc_), fmt::join(decision_.rejected, "; ")));
+  }
+
+ private:
+  // Our name for what a flag or profile says; empty when nobody has it.
+  std::string_view resolve(std::string_view name) const {
+    if (const Backend* backend = find_by_name(backends_, name)) return backend->name();
+    return resolve_backend_name(name);
+  }
+
+  bool take(const Backend* backend, Say say, std::string reason) {
+    if (backend == nullptr) return false;
+    decision_.backend = backend;
+    decision_.say = say;
+    decision_.reason = std::move(reason);
+    return true;
+  }
+
+  Expected<Decision> take_wish(const Wish& wish) {
+    const std::string_view name = resolve(wish.name);
+    const std::string asked = asked_text(wish, name);
+    if (take(find_by_name(eligible_, name), wish.say, asked)) return std::move(decision_);
+    const std::string eligible = eligible_.empty() ? "none" : describe_backend_names(eligible_);
+    const Backend* backend = find_by_name(backends_, name);
+    if (backend == nullptr) {
+      return invalid_argument(
+          fmt::format("{}: attention backend \"{}\" is unknown; eligible for {} of {}: "
+                      "auto, {}",
+                      wish.flag, wish.name, to_string(phase_), to_string(desc_), eligible));
+    }
+    const auto why =
+        ineligible_reason(backend->capabilities(), desc_, phase_, options_.deterministic, options_.device);
+    return invalid_argument(fmt::format("{} can't serve {} of {}: {}{}; eligible: {}", asked,
+                                        to_string(phase_), to_string(desc_), *why, pair_text(*backend),
+                                        eligible));
+  }
+
+  // How the other one of the pair stands, where the pool that both share is
+  // what `backend` objects to.
+  std::string pair_text(const Backend& backend) const {
+    const Phase other_phase = phase_ == Phase::prefill ? Phase::decode : Phase::prefill;
+    const Wish& other_wish = wishes_[static_cast<size_t>(other_phase)];
+    const Backend* other = find_by_name(backends_, resolve(other_wish.name));
+    if (!pool_objection(backend.capabilities(), desc_) || other == nullptr || other == &backend) return {};
+    const auto objection = pool_objection(other->capabilities(), desc_);
+    return fmt::format("; prefill and decode share one KV pool, and {}, asked for {}, {}", other->name(),
+                       to_string(other_phase),
+                       objection ? fmt::format("objects too: {}", *objection) : "does not object");
+  }
+
+  bool take_profile() {
+    const std::string key = to_string(desc_);
+    for (const MeasuredChoice& line : options_.profile) {
+      if (line.attention_class != key || line.phase != phase_) continue;
+      if (take(find_by_name(eligible_, resolve(line.backend)), Say::profile,
+               fmt::format("profile: {}", line.evidence))) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  bool take_rule() {
+    const Preference& preference = kPreferences[static_cast<size_t>(phase_)];
+    for (const std::string_view name : preference.names) {
+      const bool first = name == preference.names.front();
+      if (take(find_by_name(eligible_, name), Say::built_in_rule,
+               first ? fmt::format("built-in rule: {}", preference.why)
+                     : fmt::format("built-in rule: {} is not eligible", preference.names.front()))) {
+        return true;
+      }
+    }
+    // Whatever else there is to choose from.
+    return !eligible_.empty() && take(eligible_.front(), Say::built_in_rule, "built-in rule: eligible");
+  }
+
+  const RouterOptions& options_;
+  const Wishes& wishes_;
+  std::span<const Backend* const> backends_;
+  const AttentionDesc& desc_;
+  Phase phase_;
+  std::vector<const Backend*> eligible_;
+  Decision decision_;
+};
 
 }  // namespace
 
 Expected<Router> Router::create(RouterOptions options, std::span<const AttentionDesc> classes) {
-  BIFOCAL_ASSIGN_OR_RETURN(const auto wishes, read_wishes(options));
+  BIFOCAL_ASSIGN_OR_RETURN(const Wishes wishes, read_wishes(options));
+  const auto backends = options.backends.empty() ? cpu_backends() : options.backends;
   Router router;
   for (const AttentionDesc& desc : classes) {
     BIFOCAL_RETURN_IF_ERROR(validate(desc));
     auto& decisions = router.decisions_.emplace_back();
     for (size_t phase = 0; phase < kNumPhases; ++phase) {
       BIFOCAL_ASSIGN_OR_RETURN(decisions[phase],
-                               decide_phase(wishes[phase], options, desc, static_cast<Phase>(phase)));
+                               Choice(options, wishes, backends, desc, static_cast<Phase>(phase)).decide());
     }
   }
   return router;

@@ -45,7 +45,7 @@ class Tiles {
     const int q_len = batch_.q_len[seq];
     const int kv_len = batch_.kv_len[seq];
     const int shared_keys = sequences_[seq].shared_spans * kSpanKeys;
-    const int max_rows = shape_.limits.max_rows;
+    const int max_rows = shape_.limits.max_rows_per_head;
     for (int row = 0; row < q_len * group_; row += max_rows) {
       Tile tile;
       tile.item.seq = static_cast<int32_t>(seq);
@@ -73,7 +73,7 @@ class Tiles {
     };
     for (int i = group.first_member; i < group.first_member + group.num_members; ++i) {
       const int rows = batch_.q_len[static_cast<size_t>(members_[i])] * group_;
-      if (tile.item.num_rows + rows > shape_.limits.max_rows) {
+      if (tile.item.num_rows + rows > shape_.limits.max_rows_per_head) {
         finish();
         tile.item.seq = i;
         tile.item.num_members = tile.item.num_rows = 0;
@@ -223,8 +223,8 @@ Status allocate_span_buffers(const AttentionDesc& desc, const PlanLimits& limits
   // A sequence of n rows has at most n / max_rows + 1 tiles of its own and belongs to at most one that is
   // shared; each is at most one unit per KV head. A piece of a split unit uses at least one slot; shared and
   // own units use the slots in turn.
-  const int64_t tiles =
-      ceil_div(int64_t{limits.max_tokens} * group, shape.limits.max_rows) + 2 * int64_t{limits.max_seqs};
+  const int64_t tiles = ceil_div(int64_t{limits.max_tokens} * group, shape.limits.max_rows_per_head) +
+                        2 * int64_t{limits.max_seqs};
   const auto words = [](size_t bytes) { return static_cast<int64_t>(bytes / sizeof(int32_t)); };
   buffers->limits = limits;
   BIFOCAL_ASSIGN_OR_RETURN(
@@ -246,7 +246,7 @@ void plan_spans(const AttentionDesc& desc, const AttentionBatch& batch, const Ti
   BIFOCAL_CHECK_LE(batch.num_seqs(), buffers.limits.max_seqs);
   for (const int32_t kv_len : batch.kv_len) BIFOCAL_CHECK_LE(kv_len, buffers.limits.max_kv_len);
   const auto num_groups =
-      static_cast<size_t>(find_shared_prefixes(desc, batch, shape.limits.max_rows, buffers));
+      static_cast<size_t>(find_shared_prefixes(desc, batch, shape.limits.max_rows_per_head, buffers));
   const Tiles tiles(desc, batch, shape, buffers);
   if (num_groups > 0) {
     const auto* groups = buffers.groups.view().as<const SharedGroup>();

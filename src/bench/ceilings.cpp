@@ -13,13 +13,12 @@ namespace bifocal::bench {
 namespace {
 
 constexpr size_t kTaskBytes = size_t{8} << 20;
-constexpr size_t kLargestBuffer = size_t{2} << 30;
 constexpr size_t kSmallestBuffer = size_t{128} << 20;
 
-size_t buffer_bytes() {
+size_t buffer_bytes(size_t max_bytes) {
   const long pages = sysconf(_SC_AVPHYS_PAGES);
   const long page_bytes = sysconf(_SC_PAGESIZE);
-  size_t bytes = kLargestBuffer;
+  size_t bytes = max_bytes;
   if (pages > 0 && page_bytes > 0) {
     bytes = std::min(bytes, static_cast<size_t>(pages) * static_cast<size_t>(page_bytes) / 4);
   }
@@ -48,8 +47,8 @@ double flops_of(ThreadPool& pool, int64_t (*loop)(int64_t)) {
 
 }  // namespace
 
-Expected<CeilingBursts> CeilingBursts::create(ThreadPool& pool) {
-  BIFOCAL_ASSIGN_OR_RETURN(auto buffer, kernels::cpu::WeightMemory::allocate(buffer_bytes()));
+Expected<CeilingBursts> CeilingBursts::create(ThreadPool& pool, size_t max_bytes) {
+  BIFOCAL_ASSIGN_OR_RETURN(auto buffer, kernels::cpu::WeightMemory::allocate(buffer_bytes(max_bytes)));
   std::memset(buffer.data(), 0,
               buffer.num_bytes());  // pages that were never written all read from one page of zeros
   return CeilingBursts(pool, std::move(buffer));

@@ -25,11 +25,11 @@ struct Ceilings {
 // are compared with, is the fair figure.
 class CeilingBursts {
  public:
-  // Reserves the buffer for memory rates: 2 GiB, or a quarter of the free memory where that is less. It must
-  // be much larger than the last-level cache share of this process; on virtual machines the cache that is
-  // shown belongs to the whole socket, and a buffer that is read in a circle and larger than even that is
+  // Reserves the buffer for memory rates: max_bytes, or a quarter of the free memory where that is less. It
+  // must be much larger than the last-level cache share of this process; on virtual machines the cache that
+  // is shown belongs to the whole socket, and a buffer that is read in a circle and larger than even that is
   // never found in it.
-  static Expected<CeilingBursts> create(ThreadPool& pool);
+  static Expected<CeilingBursts> create(ThreadPool& pool, size_t max_bytes = size_t{2} << 30);
 
   double dram_read_bytes_per_s();
   double copy_bytes_per_s();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/file.h"
 #include "base/progress.h"
 #include "bench/attention_bench.h"
 #include "bench/ceilings.h"
@@ -56,6 +57,12 @@ Expected<std::vector<int>> grid(std::string_view flag, const std::string& text) 
   return values;
 }
 
+template <class T>
+Expected<T> with_flag(std::string_view flag, Expected<T> value) {
+  if (!value.ok()) return value.status().with_context(flag);
+  return value;
+}
+
 }  // namespace
 
 Status run_bench_ceilings(const Settings& settings) {
@@ -91,30 +98,38 @@ Status run_bench_gemm(const Settings& settings) {
 
 Status run_bench_attention(const Settings& settings) {
   const BenchSettings& s = settings.bench;
-  BIFOCAL_ASSIGN_OR_RETURN(const auto heads, grid("--heads", s.heads));
-  BIFOCAL_ASSIGN_OR_RETURN(const auto kv_heads, grid("--kv-heads", s.kv_heads));
-  BIFOCAL_ASSIGN_OR_RETURN(const auto head_dims, grid("--head-dim", s.head_dim));
   bench::AttentionGrid shapes;
+  BIFOCAL_ASSIGN_OR_RETURN(shapes.heads, grid("--heads", s.heads));
+  BIFOCAL_ASSIGN_OR_RETURN(shapes.kv_heads, grid("--kv-heads", s.kv_heads));
+  BIFOCAL_ASSIGN_OR_RETURN(shapes.dims, with_flag("--head-dim", bench::parse_head_dims(s.head_dim)));
   BIFOCAL_ASSIGN_OR_RETURN(shapes.batch, grid("--batch", s.batch));
   BIFOCAL_ASSIGN_OR_RETURN(shapes.q_len, grid("--query-len", s.query_len));
   BIFOCAL_ASSIGN_OR_RETURN(shapes.kv_len, grid("--kv-len", s.kv_len));
-  BIFOCAL_ASSIGN_OR_RETURN(const DType dtype, parse_dtype(s.bench_dtype));
-  shapes.dtype = {dtype};
-  shapes.page_size = {static_cast<int>(settings.engine.page_size)};
-  shapes.heads.clear();
-  for (const int h : heads) {
-    for (const int hk : kv_heads) {
-      if (h % hk == 0) shapes.heads.emplace_back(h, hk);
-    }
+  BIFOCAL_ASSIGN_OR_RETURN(shapes.shared_prefix,
+                           with_flag("--shared-prefix", bench::parse_grid(s.shared_prefix)));
+  BIFOCAL_ASSIGN_OR_RETURN(shapes.window, with_flag("--window", bench::parse_grid(s.window)));
+  BIFOCAL_ASSIGN_OR_RETURN(shapes.dtype, with_flag("--kv-dtype", bench::parse_dtypes(s.bench_dtype)));
+  BIFOCAL_ASSIGN_OR_RETURN(shapes.page_size, grid("--page-size", s.page_sizes));
+  const auto expanded = bench::expand(shapes);
+  if (expanded.empty()) {
+    return invalid_argument(
+        "the grid is empty: --heads must be a multiple of --kv-heads, and --kv-len must hold --query-len and "
+        "--shared-prefix");
   }
-  shapes.dims.clear();
-  for (const int d : head_dims) shapes.dims.emplace_back(d, d);
-  if (shapes.heads.empty()) return invalid_argument("--heads: expected a multiple of --kv-heads");
 
   BIFOCAL_ASSIGN_OR_RETURN(const auto pool, start_compute(settings.engine));
   bench::AttentionBenchOptions options;
   options.check = s.check;
-  if (!s.backends.empty()) options.backends = s.backends;
+  options.backends = s.backends;
+  if (s.format == "md") {
+    fmt::print("{} threads, {} kernels\n\n", pool->num_threads(),
+               kernels::cpu::to_string(kernels::cpu::current_isa()));
+  }
+  if (s.plan_sequences > 0) {
+    BIFOCAL_ASSIGN_OR_RETURN(const auto rows, bench::bench_planning(static_cast<int>(s.plan_sequences),
+                                                                    options, pool->num_threads()));
+    return print_table(bench::to_table(rows), s.format);
+  }
   std::optional<Progress> progress;
   size_t shown = 0;
   options.progress = [&](size_t done, size_t total, const std::string&) {
@@ -122,11 +137,10 @@ Status run_bench_attention(const Settings& settings) {
     progress->advance(done - shown);
     shown = done;
   };
-  BIFOCAL_ASSIGN_OR_RETURN(const auto rows, bench::bench_attention(bench::expand(shapes), options, *pool));
+  BIFOCAL_ASSIGN_OR_RETURN(const auto rows, bench::bench_attention(expanded, options, *pool));
   progress.reset();
-  if (s.format == "md") {
-    fmt::print("{} threads, {} kernels\n\n", pool->num_threads(),
-               kernels::cpu::to_string(kernels::cpu::current_isa()));
+  if (!s.plot.empty()) {
+    BIFOCAL_RETURN_IF_ERROR(write_file_atomically(s.plot, bench::render_svg(bench::crossover_panels(rows))));
   }
   return print_table(bench::to_table(rows), s.format);
 }

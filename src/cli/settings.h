@@ -89,6 +89,11 @@ struct BenchSettings {
   std::string query_len = "1,512";
   std::string kv_len = "2048";
   std::string bench_dtype = "bfloat16";
+  std::string page_sizes = "16";
+  std::string window = "0";
+  std::string shared_prefix = "0";
+  std::string plot;
+  int64_t plan_sequences = 0;
   std::vector<std::string> backends;  // empty: the fast ones
   bool check = false;
 };

@@ -25,7 +25,8 @@ std::vector<AttentionDesc> two_classes() {
 
 constexpr PlanLimits kLimits{128, 16, 2048, 2};
 
-// A mixed step: two prefill chunks, one verify, three decode rows and their pages.
+// A mixed step: two prefill chunks, one verify, three decode rows and their
+// pages.
 class PlannerTest : public testing::Test {
  protected:
   PlannerTest() {
@@ -74,14 +75,15 @@ TEST_F(PlannerTest, EveryPhaseRunsOnItsBackend) {
   EXPECT_EQ(compare(spec_of(1), {windowed_->out(), windowed_->lse()}, reference_[1]), "");
 }
 
-// L layers of C classes: C plans a step, not L.
+// L layers that take turns between C classes, as full and sliding layers do: C
+// plans a step, not L.
 TEST_F(PlannerTest, PlansOncePerClassAndStep) {
   constexpr uint64_t kSteps = 3;
-  constexpr int kLayers = 8;
+  constexpr size_t kLayers = 8;
   for (uint64_t s = 1; s <= kSteps; ++s) {
     planner_->plan(step(s, *data_));
-    for (int layer = 0; layer < kLayers; ++layer) {
-      ASSERT_TRUE(planner_->run(0, data_->inputs(), pool_).ok());
+    for (size_t layer = 0; layer < kLayers; ++layer) {
+      ASSERT_TRUE(planner_->run(layer % 2, data_->inputs(), pool_).ok());
     }
   }
   for (size_t c = 0; c < 2; ++c) {
@@ -94,7 +96,7 @@ TEST_F(PlannerTest, PlansOncePerClassAndStep) {
   EXPECT_EQ(planner_->counters(0, Phase::verify).rows, kSteps * 4);
   EXPECT_EQ(planner_->counters(0, Phase::decode).rows, kSteps * 3);
   EXPECT_GT(planner_->counters(0, Phase::prefill).run_ns, 0U);
-  EXPECT_EQ(planner_->counters(1, Phase::prefill).run_ns, 0U);
+  EXPECT_GT(planner_->counters(1, Phase::prefill).run_ns, 0U);
 }
 
 TEST_F(PlannerTest, PhasesThatAreAbsentAreNotPlanned) {
@@ -164,7 +166,8 @@ TEST_F(PlannerTest, SequencesMustComeByPhase) {
   EXPECT_DEATH(planner_->plan(batch), "phases");
 }
 
-// A plan of another class, step or backend is refused; so are inputs that do not fit the class.
+// A plan of another class, step or backend is refused; so are inputs that do
+// not fit the class.
 TEST_F(PlannerTest, RunRefusesAForeignPlan) {
   for (const Backend* backend : cpu_backends()) {
     auto buffers = backend->make_buffers(classes_[0], kLimits);

@@ -30,7 +30,8 @@ std::ostream& operator<<(std::ostream& out, const Choice& c) {
 
 using Flag = std::optional<std::string>;
 
-// What the flags make of one class; the error's text in `prefill` when they are refused.
+// What the flags make of one class; the error's text in `prefill` when they are
+// refused.
 Choice choose(const std::string& general, Flag prefill = {}, Flag decode = {}, Flag verify = {},
               int head_dim = 64) {
   RouterOptions options;
@@ -84,24 +85,115 @@ TEST(Router, VerifyFollowsDecode) {
 
 TEST(Router, UnknownNameListsTheKnownOnes) {
   EXPECT_EQ(choose("auto", {}, "fastest").prefill,
-            "--decode-attention-backend: attention backend \"fastest\" is unknown; use auto or one of " +
-                describe_backend_names());
+            "--decode-attention-backend: attention backend \"fastest\" is "
+            "unknown; eligible for decode of "
+            "gqa_h8_kv2_d64_f32_p16: auto, " +
+                describe_backend_names(cpu_backends()));
   for (const char* name :
-       {"tiled", "streaming", "reference", "fa3", "flashinfer", "triton", "torch_native"}) {
-    EXPECT_NE(describe_backend_names().find(name), std::string::npos) << name;
+       {"tiled", "streaming", "unified", "reference", "fa3", "flashinfer", "triton", "torch_native"}) {
+    EXPECT_NE(describe_backend_names(cpu_backends()).find(name), std::string::npos) << name;
   }
   EXPECT_NE(choose("").prefill.find("is unknown"), std::string::npos);
 }
 
 TEST(Router, IneligibleNameSaysWhyAndWhatIsEligible) {
   EXPECT_EQ(choose("auto", "fa3", {}, {}, 20).prefill,
-            "--prefill-attention-backend fa3 (served by tiled) can't serve prefill of "
-            "gqa_h8_kv2_d20_f32_p16: tiled: "
-            "head dims 20/20: takes only multiples of 8; eligible: reference");
-  // Both halves of a pair share one KV pool: the error names the half that objects.
+            "--prefill-attention-backend fa3 (served by tiled) can't serve "
+            "prefill of "
+            "gqa_h8_kv2_d20_f32_p16: "
+            "head dims 20/20: takes only multiples of 8; eligible: reference "
+            "(also torch_native, "
+            "flex_attention)");
+  // Both halves of a pair share one KV pool: the error names the half that
+  // objects.
   EXPECT_NE(choose("reference,streaming", {}, {}, {}, 20)
                 .prefill.find("--attention-backend streaming can't serve decode"),
             std::string::npos);
+}
+
+// A backend that takes only some pools; it never runs.
+class PickyBackend final : public Backend {
+ public:
+  PickyBackend(std::string_view name, int min_page_size, std::vector<DType> kv_dtypes) {
+    capabilities_.name = name;
+    capabilities_.phases = {Phase::prefill, Phase::decode, Phase::verify};
+    capabilities_.kv_dtypes = std::move(kv_dtypes);
+    capabilities_.min_page_size = min_page_size;
+    capabilities_.deterministic = true;
+  }
+  const Capabilities& capabilities() const override { return capabilities_; }
+  Expected<PlanBuffers> make_buffers(const AttentionDesc&, const PlanLimits&) const override {
+    return internal_error("never runs");
+  }
+  Plan plan(const AttentionDesc&, const AttentionBatch&, PlanBuffers&) const override { return {}; }
+  Status run(const Plan&, const AttentionDesc&, uint64_t, const LayerInputs&, ThreadPool&) const override {
+    return internal_error("never runs");
+  }
+
+ private:
+  Capabilities capabilities_;
+};
+
+TEST(Router, PairSharesOnePool) {
+  const PickyBackend easy("easy", 1, {DType::f32, DType::bf16});
+  const PickyBackend paged("paged", 64, {DType::f32, DType::bf16});
+  const PickyBackend narrow("narrow", 1, {DType::bf16});
+  const Backend* const backends[] = {&easy, &paged, &narrow};
+  const AttentionDesc desc = desc_with_dim(64);
+  const auto error = [&](const std::string& pair) {
+    RouterOptions options;
+    options.backend = pair;
+    options.backends = backends;
+    const auto router = Router::create(options, {&desc, 1});
+    EXPECT_FALSE(router.ok());
+    return router.ok() ? std::string() : std::string(router.status().message());
+  };
+  EXPECT_EQ(error("easy,paged"),
+            "--attention-backend paged can't serve decode of "
+            "gqa_h8_kv2_d64_f32_p16: page size 16: takes only "
+            "64 to 256; prefill and decode share one KV pool, and easy, asked "
+            "for prefill, does not object; "
+            "eligible: easy");
+  EXPECT_EQ(error("narrow,easy"),
+            "--attention-backend narrow can't serve prefill of "
+            "gqa_h8_kv2_d64_f32_p16: KV dtype f32: takes "
+            "only bf16; prefill and decode share one KV pool, and easy, asked "
+            "for decode, does not object; "
+            "eligible: easy");
+  EXPECT_NE(error("narrow,paged").find("paged, asked for decode, objects too: page size 16"),
+            std::string::npos);
+  EXPECT_EQ(error("paged").find("share one KV pool"), std::string::npos);
+}
+
+TEST(Router, ProfileHasItsSayBetweenFlagsAndRule) {
+  const AttentionDesc classes[] = {desc_with_dim(64), desc_with_dim(20)};
+  RouterOptions options;
+  options.profile = {{to_string(classes[0]), Phase::decode, "tiled", "12 us, streaming 20 us"},
+                     {to_string(classes[0]), Phase::prefill, "triton", "7 us"},
+                     {to_string(classes[1]), Phase::decode, "tiled", "not eligible here"},
+                     {"gqa_h1_kv1_d8_f32_p16", Phase::verify, "reference", "another class"}};
+  options.per_phase[static_cast<size_t>(Phase::prefill)] = "streaming";
+  const auto router = Router::create(options, classes);
+  ASSERT_FALSE(router.ok());  // head dim 20 is not for streaming
+  options.per_phase[static_cast<size_t>(Phase::prefill)] = "reference";
+  const auto hybrid = Router::create(options, classes);
+  ASSERT_TRUE(hybrid.ok()) << hybrid.status().message();
+  const auto expect = [&](size_t c, Phase phase, std::string_view name, Say say) {
+    EXPECT_EQ(hybrid->decide(c, phase).backend->name(), name);
+    EXPECT_EQ(hybrid->decide(c, phase).say, say);
+  };
+  expect(0, Phase::prefill, "reference", Say::phase_flag);
+  expect(0, Phase::decode, "tiled", Say::profile);
+  expect(0, Phase::verify, "streaming", Say::built_in_rule);
+  expect(1, Phase::decode, "reference", Say::built_in_rule);
+  EXPECT_EQ(hybrid->decide(0, Phase::decode).reason, "profile: 12 us, streaming 20 us");
+  options.per_phase = {};
+  options.backend = "auto,reference";
+  const auto pair = Router::create(options, {classes, 1});
+  ASSERT_TRUE(pair.ok());
+  EXPECT_EQ(pair->decide(0, Phase::prefill).backend->name(),
+            "unified");  // what triton stands for
+  EXPECT_EQ(pair->decide(0, Phase::decode).say, Say::general_flag);
 }
 
 TEST(Router, AutoFallsBackToWhatIsEligible) {
@@ -159,11 +251,13 @@ TEST(Report, ExplainHasARowPerClassAndPhase) {
   const auto rows = explain(*router, classes);
   ASSERT_EQ(rows.size(), 6U);
   EXPECT_EQ(to_string(rows[0]),
-            "attention gqa_h8_kv2_d64_f32_p16 prefill: reference (--prefill-attention-backend torch_native "
+            "attention gqa_h8_kv2_d64_f32_p16 prefill: reference "
+            "(--prefill-attention-backend torch_native "
             "(served by "
             "reference))");
   EXPECT_EQ(to_string(rows[1]),
-            "attention gqa_h8_kv2_d64_f32_p16 decode: streaming (built-in rule: few query rows per key)");
+            "attention gqa_h8_kv2_d64_f32_p16 decode: streaming (built-in "
+            "rule: few query rows per key)");
   EXPECT_EQ(rows[4].backend, "reference");
   EXPECT_NE(rows[4].rejected.find("streaming: head dims 20/20"), std::string::npos);
 }

@@ -13,7 +13,7 @@
 namespace bifocal::attention {
 namespace {
 
-constexpr TileShape kShape{{32, 4, 8}};
+constexpr TileShape kShape{{24, 8, 4, 32}};
 
 AttentionDesc some_desc(int heads, int kv_heads, int window) {
   AttentionDesc desc;
@@ -83,6 +83,7 @@ void check_plan(const AttentionDesc& desc, const Batch& batch, const Plan& plan)
     const WorkItem& item = items[i];
     const bool shared = item.num_members > 0;
     ASSERT_EQ(shared, i < parts[plan.num_shared_parts]);
+    ASSERT_LE(item.num_rows, kShape.limits.max_rows_per_head);
     ASSERT_LE(item.num_rows * item.num_kv_heads, kShape.limits.max_rows);
     if (item.num_kv_heads > 1) {
       ASSERT_LE(item.num_kv_heads, kShape.limits.max_heads);
@@ -174,7 +175,7 @@ TEST(SpanPlan, CoversEveryKeyOnce) {
 // What each of the sequences shares, and how many groups there are.
 std::vector<int> shared_spans(const AttentionDesc& desc, const Batch& batch, int num_groups) {
   PlanBuffers buffers = make_buffers(desc, {64, 16, 5000, 1});
-  EXPECT_EQ(find_shared_prefixes(desc, batch.view(), kShape.limits.max_rows, buffers), num_groups);
+  EXPECT_EQ(find_shared_prefixes(desc, batch.view(), kShape.limits.max_rows_per_head, buffers), num_groups);
   std::vector<int> spans;
   for (size_t s = 0; s < batch.q_len.size(); ++s) {
     spans.push_back(buffers.sequences.view().as<const SequencePlan>()[s].shared_spans);
@@ -204,7 +205,7 @@ TEST(SharedPrefix, OwnTokensAndFullTilesStayApart) {
   Batch batch{{1, 1}, {1024, 1024}, {}, 0};
   batch.share(desc, {7, 7}, {64, 64});
   EXPECT_EQ(shared_spans(desc, batch, 0), (std::vector<int>{0, 0}));
-  // 17 query tokens of two heads each do not fit a tile of 32 rows.
+  // 17 query tokens of two heads each do not fit a tile of 24 rows.
   batch = {{1, 17, 1}, {2000, 2000, 2000}, {}, 0};
   batch.share(desc, {7, 7, 7}, {100, 100, 100});
   EXPECT_EQ(shared_spans(desc, batch, 1), (std::vector<int>{3, 0, 3}));

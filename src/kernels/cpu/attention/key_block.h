@@ -99,7 +99,7 @@ class FetchAhead {
   }
 
  private:
-  static constexpr int64_t kLeadBytes = 8192;
+  static constexpr int64_t kLeadBytes = 16384;
 
   int block_end(int key) const {
     const int end = (key / kKeyBlock + 1) * kKeyBlock;

@@ -86,9 +86,10 @@ struct SpanArgs {
 
 // How large a kernel's tiles may be.
 struct TileLimits {
-  int max_rows = 0;             // of all KV heads of a tile together
-  int max_heads = 1;            // KV heads of a tile
-  int max_rows_of_several = 0;  // of each KV head, where a tile has several
+  int max_rows_per_head = 0;    // where a tile has one KV head
+  int max_rows_of_several = 0;  // of each KV head, where it has several; 0: it never has
+  int max_heads = 1;            // KV heads
+  int max_rows = 0;             // of all KV heads together
 };
 
 // One way to compute a span; they differ in what they keep in registers.

@@ -11,6 +11,7 @@ namespace streaming {
 
 using namespace simd;
 
+constexpr int kMaxRowsPerHead = 32;
 constexpr int kMaxRows = 128;
 // Accumulators that stay in registers beside their operands.
 constexpr int kAccumulators = kWidth == 16 ? 16 : 8;
@@ -52,6 +53,18 @@ void multiply_keys(const float* q, const KeyBlock<typename Element::Storage>& ke
 #pragma GCC unroll 16
     for (int j = 0; j < kWidth; ++j) acc[j] = zero();
     int d = 0;
+    if constexpr (kR == 1) {
+      // Key after key: memory is read in the order of its addresses.
+      const int whole = head_dim / kWidth * kWidth;
+#pragma GCC unroll 16
+      for (int j = 0; j < kKeys; ++j) {
+        if (ahead != nullptr) ahead->fetch_row();
+        for (int e = 0; e < whole; e += kWidth) acc[j] = fma(load(q + e), Element::load(row[j] + e), acc[j]);
+      }
+      d = whole;
+    } else if (ahead != nullptr) {
+      for (int j = 0; j < kKeys; ++j) ahead->fetch_row();
+    }
     for (; d + kWidth <= head_dim; d += kWidth) {
       Vec k[extent(kKeys)];
 #pragma GCC unroll 16
@@ -71,9 +84,6 @@ void multiply_keys(const float* q, const KeyBlock<typename Element::Storage>& ke
         for (int r = 0; r < kR; ++r)
           acc[r * kKeys + j] = fma(load(q + r * columns + d), k, acc[r * kKeys + j]);
       }
-    }
-    if (ahead != nullptr) {
-      for (int j = 0; j < kKeys; ++j) ahead->fetch_row();
     }
     float sums[extent(kWidth)];
     store(sums, sum_each(acc));
@@ -194,7 +204,7 @@ void span(const SpanArgs& args) {
   }
 }
 
-constexpr SpanKernel kKernel{{kMaxRows, kMaxRows, kMaxRows},
+constexpr SpanKernel kKernel{{kMaxRowsPerHead, kMaxRowsPerHead, kMaxRows, kMaxRows},
                              scratch_floats,
                              query_floats,
                              pack_queries,

@@ -169,7 +169,7 @@ void span(const SpanArgs& args) {
   }
 }
 
-constexpr SpanKernel kKernel{{kMaxRows, 1, 0},
+constexpr SpanKernel kKernel{{kMaxRows, 0, 1, kMaxRows},
                              scratch_floats,
                              query_floats,
                              pack_queries,

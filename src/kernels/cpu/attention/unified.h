@@ -79,7 +79,7 @@ void span(const SpanArgs& args) {
   tiled::span<Element>(args);
 }
 
-constexpr SpanKernel kKernel{{kMaxRows, kMaxHeads, kFewRows},
+constexpr SpanKernel kKernel{{kMaxRows, kFewRows, kMaxHeads, kMaxRows},
                              tiled::scratch_floats,
                              tiled::query_floats,
                              tiled::pack_queries,
