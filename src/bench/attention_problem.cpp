@@ -92,7 +92,7 @@ Expected<AttentionProblem> AttentionProblem::create(const AttentionShape& shape,
       static_cast<size_t>(rows * (shape.head_dim_k + shape.head_dim_v)) * size_of(shape.dtype);
   const size_t layers = std::max<size_t>(2, set_bytes / layer_bytes);
   for (size_t i = 0; i < layers; ++i) {
-    BIFOCAL_ASSIGN_OR_RETURN(auto memory, kernels::cpu::WeightMemory::allocate(layer_bytes));
+    BIFOCAL_ASSIGN_OR_RETURN(auto memory, HostMemory::allocate(layer_bytes));
     fill_random(shape.dtype, memory.data(), layer_bytes, i);
     problem.caches_.push_back(std::move(memory));
   }

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "attention/backend.h"
-#include "kernels/cpu/weight_memory.h"
+#include "tensor/host_memory.h"
 
 namespace bifocal::bench {
 
@@ -50,7 +50,7 @@ class AttentionProblem {
 
  private:
   AttentionShape shape_;
-  std::vector<kernels::cpu::WeightMemory> caches_;
+  std::vector<HostMemory> caches_;
   std::vector<int32_t> q_begin_, q_len_, kv_len_, page_table_;
   int64_t pages_per_seq_ = 0;
   int64_t v_offset_ = 0;  // bytes

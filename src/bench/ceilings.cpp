@@ -48,7 +48,7 @@ double flops_of(ThreadPool& pool, int64_t (*loop)(int64_t)) {
 }  // namespace
 
 Expected<CeilingBursts> CeilingBursts::create(ThreadPool& pool, size_t max_bytes) {
-  BIFOCAL_ASSIGN_OR_RETURN(auto buffer, kernels::cpu::WeightMemory::allocate(buffer_bytes(max_bytes)));
+  BIFOCAL_ASSIGN_OR_RETURN(auto buffer, HostMemory::allocate(buffer_bytes(max_bytes)));
   std::memset(buffer.data(), 0,
               buffer.num_bytes());  // pages that were never written all read from one page of zeros
   return CeilingBursts(pool, std::move(buffer));

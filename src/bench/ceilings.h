@@ -7,7 +7,7 @@
 #include "base/status.h"
 #include "base/thread_pool.h"
 #include "kernels/cpu/isa.h"
-#include "kernels/cpu/weight_memory.h"
+#include "tensor/host_memory.h"
 
 namespace bifocal::bench {
 
@@ -37,11 +37,10 @@ class CeilingBursts {
   double bf16_flops();
 
  private:
-  CeilingBursts(ThreadPool& pool, kernels::cpu::WeightMemory buffer)
-      : pool_(&pool), buffer_(std::move(buffer)) {}
+  CeilingBursts(ThreadPool& pool, HostMemory buffer) : pool_(&pool), buffer_(std::move(buffer)) {}
 
   ThreadPool* pool_;
-  kernels::cpu::WeightMemory buffer_;
+  HostMemory buffer_;
 };
 
 // The best of several bursts of each.

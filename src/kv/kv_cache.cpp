@@ -1,7 +1,6 @@
 #include "kv/kv_cache.h"
 
 #include <fmt/format.h>
-#include <sys/mman.h>
 
 #include <cstring>
 
@@ -30,10 +29,6 @@ bool plausible(const LayerShape& layer) {
 }
 
 }  // namespace
-
-void KvCache::Unmap::operator()(std::byte* memory) const {
-  munmap(memory, num_bytes);
-}
 
 uint64_t KvCache::bytes_per_page(std::span<const LayerShape> layers, DType dtype, int page_size) {
   uint64_t bytes = 0;
@@ -73,16 +68,14 @@ Expected<KvCache> KvCache::allocate(std::span<const LayerShape> layers, DType dt
     cache.layers_.push_back({shape, bytes, bytes + k});
     fits = fits && !__builtin_add_overflow(bytes, k, &bytes) && !__builtin_add_overflow(bytes, v, &bytes);
   }
-  void* memory =
-      fits ? mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : MAP_FAILED;
-  if (memory == MAP_FAILED) {
+  auto memory = fits ? HostMemory::allocate(bytes) : Expected<HostMemory>(resource_exhausted("too large"));
+  if (!memory.ok()) {
     return resource_exhausted(fmt::format(
         "no memory for the KV cache: {} pages x {} tokens x {} layers in {} = {}; ask for fewer tokens "
         "(--max-total-tokens, --kv-cache-memory) or a smaller type (--kv-cache-dtype)",
         num_pages, page_size, layers.size(), to_string(dtype), fits ? format_bytes(bytes) : "over 16 EiB"));
   }
-  madvise(memory, bytes, MADV_HUGEPAGE);  // a hint: fewer TLB misses on long contexts
-  cache.memory_ = std::unique_ptr<std::byte, Unmap>(static_cast<std::byte*>(memory), Unmap{bytes});
+  cache.memory_ = *std::move(memory);
   return cache;
 }
 
@@ -90,8 +83,8 @@ kernels::PagedKv KvCache::layer(size_t index) const {
   BIFOCAL_CHECK_LT(index, layers_.size());
   const Layer& layer = layers_[index];
   kernels::PagedKv kv;
-  kv.k = memory_.get() + layer.k_offset;
-  kv.v = memory_.get() + layer.v_offset;
+  kv.k = base() + layer.k_offset;
+  kv.v = base() + layer.v_offset;
   kv.dtype = dtype_;
   kv.num_kv_heads = layer.shape.num_kv_heads;
   kv.head_dim_k = layer.shape.head_dim_k;
@@ -127,8 +120,8 @@ void KvCache::copy_tokens(PageId source_page, PageId target_page, int num_tokens
     }
   };
   for (const Layer& layer : layers_) {
-    copy_heads(memory_.get() + layer.k_offset, layer.shape.num_kv_heads, layer.shape.head_dim_k);
-    copy_heads(memory_.get() + layer.v_offset, layer.shape.num_kv_heads, layer.shape.head_dim_v);
+    copy_heads(base() + layer.k_offset, layer.shape.num_kv_heads, layer.shape.head_dim_k);
+    copy_heads(base() + layer.v_offset, layer.shape.num_kv_heads, layer.shape.head_dim_v);
   }
 }
 

@@ -3,13 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <vector>
 
 #include "base/status.h"
 #include "kernels/paged_kv.h"
 #include "kv/page_pool.h"
+#include "tensor/host_memory.h"
 
 namespace bifocal::kv {
 
@@ -34,24 +34,21 @@ class KvCache {
   int num_pages() const { return num_pages_; }
   int page_size() const { return page_size_; }
   DType dtype() const { return dtype_; }
-  size_t num_bytes() const { return memory_.get_deleter().num_bytes; }
+  size_t num_bytes() const { return memory_.num_bytes(); }
 
   // Copies the first num_tokens tokens of a page in every layer: reuse inside a partly matching page.
   void copy_tokens(PageId source_page, PageId target_page, int num_tokens);
 
  private:
-  struct Unmap {
-    size_t num_bytes;
-    void operator()(std::byte* memory) const;
-  };
   struct Layer {
     LayerShape shape;
     size_t k_offset = 0;  // bytes from the start of the reservation
     size_t v_offset = 0;
   };
   KvCache() = default;
+  std::byte* base() const { return static_cast<std::byte*>(memory_.data()); }
 
-  std::unique_ptr<std::byte, Unmap> memory_;
+  HostMemory memory_;
   std::vector<Layer> layers_;
   DType dtype_ = DType::f32;
   int page_size_ = 0;

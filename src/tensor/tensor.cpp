@@ -2,19 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <cstdlib>
-#include <cstring>
-
 #include "base/check.h"
-#include "base/progress.h"
 
 namespace bifocal {
-namespace {
-
-constexpr size_t kAlignmentBytes = 64;
-
-}  // namespace
-
 std::string to_string(Device device) {
   return device.kind == DeviceKind::cpu ? "cpu" : fmt::format("cuda:{}", device.index);
 }
@@ -62,21 +52,15 @@ Expected<Tensor> Tensor::allocate(DType dtype, std::span<const int64_t> shape, D
           fmt::format("{}{} does not fit memory", to_string(dtype), shape_to_string(shape)));
     }
   }
-  const uint64_t rounded = (bytes + kAlignmentBytes) / kAlignmentBytes * kAlignmentBytes;
-  void* data = std::aligned_alloc(kAlignmentBytes, rounded);
-  if (data == nullptr) {
-    return resource_exhausted(fmt::format("out of memory for {}{} ({})", to_string(dtype),
-                                          shape_to_string(shape), format_bytes(bytes)));
+  Expected<HostMemory> memory = HostMemory::allocate(bytes);
+  if (!memory.ok()) {
+    return resource_exhausted(
+        fmt::format("{}{}: {}", to_string(dtype), shape_to_string(shape), memory.status().message()));
   }
-  std::memset(data, 0, rounded);
   Tensor tensor;
-  tensor.memory_.reset(data);
-  tensor.view_ = TensorView::contiguous(data, dtype, shape, device);
+  tensor.memory_ = *std::move(memory);
+  tensor.view_ = TensorView::contiguous(tensor.memory_.data(), dtype, shape, device);
   return tensor;
-}
-
-void Tensor::Free::operator()(void* p) const {
-  std::free(p);
 }
 
 }  // namespace bifocal

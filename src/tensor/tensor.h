@@ -10,6 +10,7 @@
 
 #include "tensor/device.h"
 #include "tensor/dtype.h"
+#include "tensor/host_memory.h"
 
 namespace bifocal {
 
@@ -50,10 +51,7 @@ class Tensor {
   bool empty() const { return view_.data == nullptr; }
 
  private:
-  struct Free {
-    void operator()(void* p) const;
-  };
-  std::unique_ptr<void, Free> memory_;
+  HostMemory memory_;
   TensorView view_;
 };
 

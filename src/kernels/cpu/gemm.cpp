@@ -43,7 +43,7 @@ struct Grid {
 
 Grid make_grid(const GemmArgs& args, const GemmKernel& kernel, int num_threads) {
   constexpr int64_t kRowBytes = 1 << 20;       // of packed A per task: half of a second-level cache
-  constexpr int64_t kStreamBytes = 128 << 10;  // of W per task: enough to hide the hand-out
+  constexpr int64_t kStreamBytes = 512 << 10;  // of W per task: streams start slowly
   constexpr int64_t kMinColumns = 64;
   const int64_t k = args.w->k_padded();
   const int64_t n = args.w->n();

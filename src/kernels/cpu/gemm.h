@@ -7,7 +7,6 @@
 #include <span>
 
 #include "base/thread_pool.h"
-#include "kernels/cpu/weight_memory.h"
 #include "tensor/tensor.h"
 
 namespace bifocal::kernels::cpu {
@@ -38,7 +37,7 @@ class PackedMatrix {
   int64_t k_padded_ = 0;
   DType dtype_ = DType::f32;
   const GemmKernel* kernel_ = nullptr;
-  WeightMemory memory_;
+  HostMemory memory_;
 };
 
 struct GemmArgs {

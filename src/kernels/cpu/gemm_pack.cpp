@@ -126,7 +126,7 @@ Expected<PackedMatrix> PackedMatrix::pack(std::span<const TensorView> matrices, 
   const int64_t num_panels = round_up(packed.n_, kernel.panel_columns) / kernel.panel_columns;
   const auto bytes = packed_bytes(num_panels * kernel.panel_columns, packed.k_padded_, dtype);
   if (!bytes) return invalid_argument(fmt::format("weights [{},{}] do not fit memory", packed.n_, packed.k_));
-  BIFOCAL_ASSIGN_OR_RETURN(packed.memory_, WeightMemory::allocate(*bytes));
+  BIFOCAL_ASSIGN_OR_RETURN(packed.memory_, HostMemory::allocate(*bytes));
 
   // Panels cross from one source to the next, so columns are found one by one.
   const auto source_row = [&](int64_t n) {
