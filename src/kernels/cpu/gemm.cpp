@@ -1,6 +1,7 @@
 #include "kernels/cpu/gemm.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/check.h"
 #include "kernels/cpu/gemm_dispatch.h"
@@ -33,17 +34,19 @@ void pack_all_rows(const GemmArgs& args, const GemmKernel& kernel, int64_t k_pad
   }
 }
 
-// How C is cut into tasks. Results don't depend on it.
+// How C is cut into tasks, row range by column range. Results don't depend on it.
 struct Grid {
+  // Column ranges shrink: the first ones are long, because a stream of W starts slowly, the last ones short,
+  // so that no thread waits long for another.
+  static constexpr size_t kMaxColumnTasks = 128;
+  std::array<int64_t, kMaxColumnTasks + 1> column_begin{};
+  size_t column_tasks = 0;
   int64_t rows = 0;  // of a task
-  int64_t columns = 0;
   int64_t row_tasks = 0;
-  int64_t column_tasks = 0;
 };
 
 Grid make_grid(const GemmArgs& args, const GemmKernel& kernel, int num_threads) {
-  constexpr int64_t kRowBytes = 1 << 20;       // of packed A per task: half of a second-level cache
-  constexpr int64_t kStreamBytes = 512 << 10;  // of W per task: streams start slowly
+  constexpr int64_t kRowBytes = 1 << 20;  // of packed A per task: half of a second-level cache
   constexpr int64_t kMinColumns = 64;
   const int64_t k = args.w->k_padded();
   const int64_t n = args.w->n();
@@ -54,12 +57,14 @@ Grid make_grid(const GemmArgs& args, const GemmKernel& kernel, int num_threads) 
   const int64_t max_rows = std::clamp(fitting_rows, min_rows, kernel.max_rows);
   grid.row_tasks = (args.m + max_rows - 1) / max_rows;
   grid.rows = round_up((args.m + grid.row_tasks - 1) / grid.row_tasks, kernel.row_block);
-  const auto column_bytes = static_cast<int64_t>(size_of(args.w->dtype())) * k;
-  const int64_t streamed = std::max(kMinColumns, round_up(kStreamBytes / column_bytes, kernel.panel_columns));
-  // At least a few tasks per thread, so that no thread waits long for the last one.
-  const int64_t even_share = round_up((n + 4 * num_threads - 1) / (4 * num_threads), kernel.panel_columns);
-  grid.columns = std::min(streamed, even_share);
-  grid.column_tasks = (n + grid.columns - 1) / grid.columns;
+  constexpr auto kMaxTasks = static_cast<int64_t>(Grid::kMaxColumnTasks);
+  const int64_t min_columns =
+      std::max(kMinColumns, round_up((n + kMaxTasks - 1) / kMaxTasks, kernel.panel_columns));
+  for (int64_t begin = 0; begin < n;) {
+    const int64_t share = round_up((n - begin) / (num_threads + 1), kernel.panel_columns);
+    begin = std::min(n, begin + std::max(share, min_columns));
+    grid.column_begin[++grid.column_tasks] = begin;
+  }
   return grid;
 }
 
@@ -100,15 +105,17 @@ void gemm(const GemmArgs& args, void* scratch, ThreadPool& pool) {
 
   const Grid grid = make_grid(args, kernel, pool.num_threads());
   const auto weight_bytes = static_cast<int64_t>(size_of(w.dtype()));
-  pool.parallel_for(grid.row_tasks * grid.column_tasks, [&](int64_t task, int) {
+  const auto column_tasks = static_cast<int64_t>(grid.column_tasks);
+  pool.parallel_for(grid.row_tasks * column_tasks, [&](int64_t task, int) {
     // A thread's next task has the same rows most of the time: they stay in its second-level cache.
-    const int64_t row = task / grid.column_tasks * grid.rows;
-    const int64_t column = task % grid.column_tasks * grid.columns;
+    const int64_t row = task / column_tasks * grid.rows;
+    const auto range = static_cast<size_t>(task % column_tasks);
+    const int64_t column = grid.column_begin[range];
     GemmBlock block;
     block.rows = rows + row * w.k_padded() * kernel.row_value_bytes;
     block.panels = static_cast<const char*>(w.data()) + column * w.k_padded() * weight_bytes;
     block.m = std::min(grid.rows, args.m - row);
-    block.n = std::min(grid.columns, w.n() - column);
+    block.n = grid.column_begin[range + 1] - column;
     block.k = w.k_padded();
     block.bias = args.bias == nullptr ? nullptr : args.bias + column;
     block.c = args.c + row * args.ldc + column;
