@@ -171,7 +171,7 @@ Status run_serve(const Settings& settings) {
              "\n  curl -N {}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
              "       -d '{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}],\"stream\":true}}'\n\n",
              server->url());
-  const Status status = server->wait();
+  Status status = server->wait();
   signals.forget_server();
   return status;
 }

@@ -23,6 +23,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
+constexpr double kMaxTimeout_s = 1e7;
 constexpr auto kPoll = milliseconds(20);
 // For last events to reach their clients, once nothing more will follow.
 constexpr auto kFlushTime = milliseconds(2000);
@@ -55,6 +56,10 @@ Status validate(const ServerOptions& options) {
                                 .with_context("--reasoning-parser"));
   }
   if (options.stream_interval < 1) return invalid_argument("--stream-interval: expected at least 1");
+  if (!(options.request_timeout_s > 0 && options.request_timeout_s <= kMaxTimeout_s)) {
+    return invalid_argument(
+        fmt::format("--request-timeout: expected more than 0, at most {:.0f} seconds", kMaxTimeout_s));
+  }
   if (options.http.max_connections < 1) return invalid_argument("--max-connections: expected at least 1");
   return {};
 }

@@ -1,6 +1,7 @@
 // Starting, serving, overload, deadlines, draining, failing.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <thread>
 
 #include "server/server_fixture.h"
@@ -54,6 +55,11 @@ TEST(Lifecycle, UnknownOptionsAreRefused) {
   options = test_options();
   options.stream_interval = 0;
   EXPECT_FALSE(Server::create(options).ok());
+  for (const double timeout_s : {0.0, -1.0, 1e300, std::nan("")}) {
+    options = test_options();
+    options.request_timeout_s = timeout_s;
+    EXPECT_FALSE(Server::create(options).ok()) << timeout_s;
+  }
   EXPECT_FALSE(parse_sampling_defaults("other").ok());
 }
 
