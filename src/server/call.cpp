@@ -16,7 +16,7 @@ void Call::fail(const ApiError& error) const {
 void Call::respond_json(std::string json) const {
   http::Response response;
   response.body = std::move(json);
-  exchange->respond(std::move(response));
+  exchange->respond(response);
 }
 
 }  // namespace bifocal::server

@@ -112,7 +112,9 @@ bool is_given(const JsonValue* value) {
 
 Status check_fields(const JsonReader& body) {
   for (const IdleField& field : kIdle) BIFOCAL_RETURN_IF_ERROR(check_type(body, field));
-  for (const auto& [name, value] : body.members()) {
+  for (const auto& member : body.members()) {
+    const std::string& name = member.first;
+    const JsonValue& value = member.second;
     if (value.is_null()) continue;
     if (std::find(std::begin(kInternal), std::end(kInternal), name) != std::end(kInternal)) {
       return invalid_argument(body.path_of(name) + ": this is the server's own setting, not a request's");

@@ -23,7 +23,7 @@ void respond_state(const Call& call, bool ok, std::string_view state) {
   response.status = ok ? 200 : 503;
   response.body = json.take();
   if (!ok) response.headers.push_back({"Retry-After", "5"});
-  call.exchange->respond(std::move(response));
+  call.exchange->respond(response);
 }
 
 // Content is of no interest: that there is an answer is the answer.
@@ -78,7 +78,7 @@ void handle_metrics(const Call& call) {
   http::Response response;
   response.content_type = "text/plain; version=0.0.4; charset=utf-8";
   response.body = call.services->metrics.render(snapshot);
-  call.exchange->respond(std::move(response));
+  call.exchange->respond(response);
 }
 
 void handle_health_generate(const Call& call) {

@@ -8,7 +8,9 @@
 #include <memory>
 #include <string>
 
-#include "server/fakes.h"
+#include "server/app.h"
+#include "server/fake_engine.h"
+#include "server/fake_text.h"
 #include "server/test_client.h"
 
 namespace bifocal::server {

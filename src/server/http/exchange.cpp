@@ -72,7 +72,7 @@ Exchange::Exchange(Request request, const ExchangeOptions& options, std::functio
       last_output_(started_),
       keep_alive_(request_.keep_alive) {}
 
-bool Exchange::respond(Response response) {
+bool Exchange::respond(const Response& response) {
   std::lock_guard lock(mutex_);
   if (!open_locked() || head_written_) return false;
   keep_alive_ = keep_alive_ && !response.close;

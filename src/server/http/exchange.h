@@ -37,7 +37,7 @@ class Exchange {
   const std::string& id() const { return id_; }
 
   // The whole answer. False when an answer or a stream has begun, or the client is gone.
-  bool respond(Response response);
+  bool respond(const Response& response);
 
   // The answer will be a stream of server-sent events. Its head goes out with the first event, or with the
   // first ping when nothing happens for a while; until then respond() still works, so that an early failure

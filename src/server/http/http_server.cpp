@@ -39,7 +39,8 @@ class HttpServer::Impl {
  public:
   Impl(const HttpOptions& options, Application& application)
       : acceptor_(io_), sweep_timer_(io_), shared_(std::make_shared<Shared>(options, application)) {}
-  ~Impl() { stop(); }
+  // Without the memory to post a job there is no way on.
+  ~Impl() { stop(); }  // NOLINT(bugprone-exception-escape)
 
   Status listen() {
     const HttpOptions& options = shared_->options;

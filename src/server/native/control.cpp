@@ -35,7 +35,7 @@ void handle_flush_cache(const Call& call) {
     response.status = 400;
     response.body = "Cache not flushed: requests are running or waiting.\n";
   }
-  call.exchange->respond(std::move(response));
+  call.exchange->respond(response);
 }
 
 void handle_abort_request(const Call& call) {
