@@ -8,6 +8,7 @@
 #include "attention/planner.h"
 #include "base/clock.h"
 #include "base/hash.h"
+#include "bench/ceilings.h"
 #include "kv/kv_cache.h"
 
 namespace bifocal::bench {
@@ -99,6 +100,12 @@ class Batch {
   std::vector<attention::Phase> phases_;
 };
 
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
 double elapsed_s(const Clock& clock, double since_s) {
   return clock.now_s() - since_s;
 }
@@ -124,7 +131,7 @@ StepWork step_work(const model::ModelSpec& spec, DType weight_dtype, DType kv_dt
   return work;
 }
 
-Status run_one_batch(model::Model& model, const OneBatchOptions& options,
+Status run_one_batch(model::Model& model, const OneBatchOptions& options, ThreadPool& pool,
                      const std::function<void(const OneBatchRow&)>& on_row) {
   int max_batch = 1;
   int max_len = 1;
@@ -139,12 +146,13 @@ Status run_one_batch(model::Model& model, const OneBatchOptions& options,
   BIFOCAL_RETURN_IF_ERROR(model.prepare(max_rows, max_batch));
   BIFOCAL_ASSIGN_OR_RETURN(const auto router,
                            attention::Router::create(options.attention, model.attention_classes()));
-  const attention::PlanLimits limits{max_rows, max_batch, max_len, options.num_threads};
+  const attention::PlanLimits limits{max_rows, max_batch, max_len, pool.num_threads()};
   BIFOCAL_ASSIGN_OR_RETURN(const auto planner,
                            attention::Planner::create(router, model.attention_classes(), limits));
   BIFOCAL_ASSIGN_OR_RETURN(kv::KvCache cache,
                            kv::KvCache::allocate(model::kv_layer_shapes(model.spec()), options.kv_dtype,
                                                  options.page_size, num_pages));
+  BIFOCAL_ASSIGN_OR_RETURN(auto bursts, CeilingBursts::create(pool));
   const Clock& clock = SteadyClock::instance();
   for (const auto& shape : options.shapes) {
     Batch batch(model, *planner, cache, shape.batch, shape.input_len + shape.output_len);
@@ -168,16 +176,19 @@ Status run_one_batch(model::Model& model, const OneBatchOptions& options,
                                   .flops /
                               row.prefill_s;
 
+    // The machine's rate wanders by some percent from second to second: what is compared is taken in turns.
+    constexpr int kStepsPerBurst = 8;
     std::vector<double> steps_s;
+    std::vector<double> dram_read_bytes_per_s;
     for (int i = 0; i < shape.output_len; ++i) {
+      if (i % kStepsPerBurst == 0) dram_read_bytes_per_s.push_back(bursts.dram_read_bytes_per_s());
       const double since_s = clock.now_s();
       BIFOCAL_RETURN_IF_ERROR(batch.decode());
       steps_s.push_back(elapsed_s(clock, since_s));
     }
     if (!steps_s.empty()) {
-      std::sort(steps_s.begin(), steps_s.end());
-      row.decode_median_s = steps_s[steps_s.size() / 2];
-      row.decode_best_s = steps_s.front();
+      row.dram_read_bytes_per_s = median(dram_read_bytes_per_s);
+      row.decode_median_s = median(steps_s);
       row.decode_tokens_per_s = seqs / row.decode_median_s;
       const double mean_kv = seqs * (in + (shape.output_len + 1) / 2.0);
       row.decode_bytes_per_s =

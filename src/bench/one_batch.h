@@ -8,6 +8,7 @@
 
 #include "attention/router.h"
 #include "base/status.h"
+#include "base/thread_pool.h"
 #include "model/model.h"
 
 namespace bifocal::bench {
@@ -25,8 +26,7 @@ struct OneBatchOptions {
   DType kv_dtype = DType::f32;
   int page_size = 16;
   int chunked_prefill_size = 2048;  // token rows per prefill step
-  int num_threads = 1;
-  double warmup_s = 1.0;  // decode and prefill run this long before anything is timed
+  double warmup_s = 1.0;            // decode and prefill run this long before anything is timed
 };
 
 // Work of a step in the units of the limits: floating-point operations, and bytes that must come from memory
@@ -46,15 +46,15 @@ struct OneBatchRow {
   double prefill_tokens_per_s = 0;
   double prefill_flops_per_s = 0;
   double decode_median_s = 0;  // per step
-  double decode_best_s = 0;
   double decode_tokens_per_s = 0;  // all sequences, from the median
   double decode_bytes_per_s = 0;
+  double dram_read_bytes_per_s = 0;  // median of bursts between the decode steps, on the same threads
   std::string prefill_backend;
   std::string decode_backend;
 };
 
-// Prepares the model (call once). on_row is called after each shape.
-Status run_one_batch(model::Model& model, const OneBatchOptions& options,
+// Prepares the model (call once). on_row is called after each shape. `pool` is the one the model computes on.
+Status run_one_batch(model::Model& model, const OneBatchOptions& options, ThreadPool& pool,
                      const std::function<void(const OneBatchRow&)>& on_row);
 
 }  // namespace bifocal::bench

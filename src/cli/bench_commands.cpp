@@ -165,17 +165,17 @@ Status run_bench_one_batch(const Settings& settings) {
   if (settings.engine.chunked_prefill_size > 0) {
     options.chunked_prefill_size = static_cast<int>(settings.engine.chunked_prefill_size);
   }
-  options.num_threads = pool->num_threads();
 
   // The limits are measured before and after, so that a machine that is busy for a while flatters nothing.
   BIFOCAL_ASSIGN_OR_RETURN(const bench::Ceilings before, bench::measure_ceilings(*pool));
   std::vector<bench::OneBatchRow> rows;
   {
     Progress progress("one-batch", options.shapes.size(), "shapes");
-    BIFOCAL_RETURN_IF_ERROR(bench::run_one_batch(*loaded.model, options, [&](const bench::OneBatchRow& row) {
-      rows.push_back(row);
-      progress.advance(1);
-    }));
+    BIFOCAL_RETURN_IF_ERROR(
+        bench::run_one_batch(*loaded.model, options, *pool, [&](const bench::OneBatchRow& row) {
+          rows.push_back(row);
+          progress.advance(1);
+        }));
   }
   BIFOCAL_ASSIGN_OR_RETURN(const bench::Ceilings after, bench::measure_ceilings(*pool));
   const bench::Ceilings limits = best_of(before, after);
@@ -191,8 +191,7 @@ Status run_bench_one_batch(const Settings& settings) {
          giga(row.prefill_flops_per_s), ratio(row.prefill_flops_per_s, limits.f32_fma_flops),
          ratio(row.prefill_flops_per_s, limits.bf16_flops), fmt::format("{:.2f}", row.decode_tokens_per_s),
          fmt::format("{:.2f}", row.decode_median_s * 1e3), giga(row.decode_bytes_per_s),
-         ratio(row.decode_bytes_per_s, limits.dram_read_bytes_per_s), row.prefill_backend,
-         row.decode_backend});
+         ratio(row.decode_bytes_per_s, row.dram_read_bytes_per_s), row.prefill_backend, row.decode_backend});
   }
   if (settings.bench.format == "md") fmt::print("{}\n\n", machine_line(limits));
   return print_table(table, settings.bench.format);
