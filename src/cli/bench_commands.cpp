@@ -9,6 +9,7 @@
 #include "bench/attention_bench.h"
 #include "bench/ceilings.h"
 #include "bench/gemm_bench.h"
+#include "bench/mixed_step.h"
 #include "bench/one_batch.h"
 #include "bench/table.h"
 #include "cli/command.h"
@@ -195,6 +196,41 @@ Status run_bench_one_batch(const Settings& settings) {
   }
   if (settings.bench.format == "md") fmt::print("{}\n\n", machine_line(limits));
   return print_table(table, settings.bench.format);
+}
+
+Status run_bench_mixed(const Settings& settings) {
+  const BenchSettings& s = settings.bench;
+  BIFOCAL_ASSIGN_OR_RETURN(const auto decodes, grid("--decodes", s.decodes));
+  BIFOCAL_ASSIGN_OR_RETURN(const auto contexts, grid("--context-len", s.context_len));
+  BIFOCAL_ASSIGN_OR_RETURN(const auto prompts, grid("--prompt-len", s.prompt_len));
+  bench::MixedStepOptions options;
+  options.repeats = static_cast<int>(s.mixed_repeats);
+  options.backends = s.backend_pairs;
+  for (std::string& pair : options.backends) std::replace(pair.begin(), pair.end(), '+', ',');
+  for (const int num_decodes : decodes) {
+    for (const int context_len : contexts) {
+      for (const int prompt_len : prompts) {
+        options.shapes.push_back(
+            {num_decodes, context_len, prompt_len, static_cast<int>(s.mixed_output_len)});
+      }
+    }
+  }
+  BIFOCAL_ASSIGN_OR_RETURN(const auto pool, start_compute(settings.engine));
+  BIFOCAL_ASSIGN_OR_RETURN(const ModelChoice choice, choose_model(settings, pool));
+  BIFOCAL_ASSIGN_OR_RETURN(options.engine, engine_options_of(settings, choice));
+  BIFOCAL_ASSIGN_OR_RETURN(const model::LoadedModel loaded, model::load_model(choice.options));
+  Progress progress("mixed",
+                    options.shapes.size() * options.backends.size() * static_cast<size_t>(s.mixed_repeats),
+                    "runs");
+  options.on_run = [&progress] { progress.advance(1); };
+  BIFOCAL_ASSIGN_OR_RETURN(const auto rows, bench::run_mixed_step(*loaded.model, options));
+  progress.finish();
+  if (s.format == "md") {
+    fmt::print("{} threads, {} kernels, chunks of {} tokens, {} runs each\n\n", pool->num_threads(),
+               kernels::cpu::to_string(kernels::cpu::current_isa()), settings.engine.chunked_prefill_size,
+               s.mixed_repeats);
+  }
+  return print_table(bench::to_table(rows, s.format == "md"), s.format);
 }
 
 }  // namespace bifocal::cli

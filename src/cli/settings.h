@@ -96,6 +96,28 @@ struct BenchSettings {
   int64_t plan_sequences = 0;
   std::vector<std::string> backends;  // empty: the fast ones
   bool check = false;
+  // `bench mixed`
+  std::string decodes = "32";
+  std::string context_len = "256";
+  std::string prompt_len = "512,2048";
+  int64_t mixed_output_len = 16;
+  int64_t mixed_repeats = 3;
+  std::vector<std::string> backend_pairs = {"tiled", "streaming", "tiled+streaming"};
+};
+
+// `eval`
+struct EvalSettings {
+  std::string base_url;
+  std::string api_key;
+  std::vector<std::string> test_modes = {"single", "mixed", "prefix", "radix_cache"};
+  int64_t n_trials = 50;
+  int64_t n_start = 1;
+  int64_t batch_mates = 0;
+  double temperature = 0;
+  int64_t sampling_seed = 42;
+  int64_t max_new_tokens = 100;
+  double frequency_penalty = 0;
+  double presence_penalty = 0;
 };
 
 struct CommonSettings {
@@ -110,6 +132,7 @@ struct Settings {
   ServeSettings serve;
   PromptSettings prompt;
   BenchSettings bench;
+  EvalSettings eval;
 };
 
 std::vector<Option> common_options(CommonSettings& settings);

@@ -73,6 +73,63 @@ std::vector<Option> for_bench_attention(Settings& s) {
   return join({std::move(grid), compute_only(s)});
 }
 
+std::vector<Option> for_bench_mixed(Settings& s) {
+  constexpr std::string_view kGrid = "Grid";
+  BenchSettings& b = s.bench;
+  std::vector<Option> grid = {
+      {kGrid, "--decodes", "LIST", "Requests that are decoding when the prompt arrives", &b.decodes},
+      {kGrid, "--context-len", "LIST", "Tokens that each of them has behind it", &b.context_len},
+      {kGrid, "--prompt-len", "LIST", "Tokens of the prompt that arrives", &b.prompt_len},
+      {kGrid, "--output-len", "N", "Tokens that its request writes", &b.mixed_output_len, {}, {}, 2, 1 << 20},
+      {kGrid, "--repeats", "N", "Runs of each backend, in turns", &b.mixed_repeats, {}, {}, 1, 1000},
+      {kGrid, "--backends", "LIST", "What to compare: a backend for both phases, or prefill+decode",
+       &b.backend_pairs},
+      {kGrid, "--format", "FORMAT", "How the table is printed", &b.format, {}, {"md", "csv", "json"}},
+  };
+  return join({std::move(grid), model_options(s.model), engine_options(s.engine), common_options(s.common)});
+}
+
+std::vector<Option> for_eval_determinism(Settings& s) {
+  constexpr std::string_view kSource = "Source";
+  constexpr std::string_view kTest = "Test";
+  EvalSettings& e = s.eval;
+  std::vector<Option> test = {
+      {kSource, "--base-url", "URL", "Server to ask, for example http://127.0.0.1:8080; or give --model-path",
+       &e.base_url},
+      {kSource, "--api-key", "KEY", "Key that the server wants", &e.api_key},
+      {kTest, "--test-mode", "LIST", "single, mixed, prefix, radix_cache", &e.test_modes},
+      {kTest, "--n-trials", "N", "Batches of a mode", &e.n_trials, {}, {}, 1, 100'000},
+      {kTest,
+       "--n-start",
+       "N",
+       "Prompts in the first batch; each further one has one more",
+       &e.n_start,
+       {},
+       {},
+       1,
+       100'000},
+      {kTest,
+       "--batch-mates",
+       "N",
+       "Further random prompts in each batch, whose answers don't count",
+       &e.batch_mates,
+       {},
+       {},
+       0,
+       100'000},
+      {kTest, "--temperature", "T", "0 is greedy", &e.temperature, {}, {}, 0, 100},
+      {kTest, "--sampling-seed", "N", "Seed of the counted prompts", &e.sampling_seed, {}, {}, 0, 9e15},
+      {kTest, "--max-new-tokens", "N", "Longest answer", &e.max_new_tokens, {}, {}, 1, 1 << 24},
+      {kTest, "--frequency-penalty", "F", "Of the counted prompts", &e.frequency_penalty, {}, {}, -2, 2},
+      {kTest, "--presence-penalty", "F", "Of the counted prompts", &e.presence_penalty, {}, {}, -2, 2},
+  };
+  std::vector<Option> model = model_options(s.model);
+  for (Option& option : model) {  // no positional: the model is one of two sources
+    std::erase_if(option.aliases, [](std::string_view alias) { return !alias.starts_with("-"); });
+  }
+  return join({std::move(test), std::move(model), engine_options(s.engine), common_options(s.common)});
+}
+
 std::vector<Option> for_docs(Settings& s) {
   return {{"Docs", "--topic", "NAME", "Which page", &s.bench.topic, {"TOPIC"}, {"flags", "backends"}}};
 }
@@ -95,6 +152,11 @@ constexpr Verb kVerbs[] = {
      run_bench_attention},
     {"bench one-batch", "Times prefill and decode of a model without a server, beside this machine's limits.",
      for_one_batch, run_bench_one_batch},
+    {"bench mixed",
+     "Times a long prompt that arrives among decoding requests: one backend for the batch, or one per phase.",
+     for_bench_mixed, run_bench_mixed},
+    {"eval determinism", "Asks a server or a model the same again and again: does it always answer the same?",
+     for_eval_determinism, run_eval_determinism},
     {"docs", "Prints a generated page of the manual.", for_docs, run_docs},
     {"version", "Prints the version.", none, run_version},
 };

@@ -18,7 +18,8 @@ class Cli(unittest.TestCase):
     def test_help_lists_every_command(self):
         done = bifocal("--help")
         self.assertEqual(done.returncode, 0)
-        for command in ("serve", "generate", "chat", "backends", "explain", "bench one-batch", "bench ceilings"):
+        for command in ("serve", "generate", "chat", "backends", "explain", "bench one-batch", "bench ceilings",
+                        "bench mixed", "eval determinism"):
             self.assertIn(command, done.stdout)
         self.assertEqual(bifocal("serve", "--help").returncode, 0)
 
@@ -81,6 +82,31 @@ class Cli(unittest.TestCase):
         self.assertIn("reference", done.stdout)
         self.assertIn("--decode-attention-backend", done.stdout)
         self.assertTrue(re.search(r"prefill\b.*\b(tiled|reference|unified)", done.stdout), done.stdout)
+
+
+    def test_eval_determinism_in_process(self):
+        done = bifocal("eval", "determinism", "--model-path", MODEL, "--test-mode", "single,prefix,radix_cache",
+                       "--n-trials", "2", "--n-start", "5", "--max-new-tokens", "8", "--batch-mates", "2")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"Prompt 0 with prefix length 1: total samples: \d+, Unique samples: 1")
+        self.assertRegex(done.stdout, r"Prompt 3 with prefix length 4097: total samples: \d+, Unique samples: 1")
+
+    def test_eval_needs_one_source(self):
+        for words in ((), ("--model-path", MODEL, "--base-url", "http://127.0.0.1:1")):
+            done = bifocal("eval", "determinism", *words)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn("--base-url", done.stderr)
+        done = bifocal("eval", "determinism", "--base-url", "http://127.0.0.1:1")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("http://127.0.0.1:1", done.stderr)
+
+    def test_bench_mixed_names_the_best(self):
+        done = bifocal("bench", "mixed", MODEL, "--decodes", "4", "--context-len", "16", "--prompt-len", "64",
+                       "--output-len", "3", "--repeats", "1", "--chunked-prefill-size", "32")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stdout.count("**"), 2, done.stdout)
+        for backends in ("tiled ", "streaming ", "tiled,streaming"):
+            self.assertIn(f"| {backends}", done.stdout)
 
 
 if __name__ == "__main__":

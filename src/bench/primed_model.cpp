@@ -1,0 +1,45 @@
+#include "bench/primed_model.h"
+
+#include <algorithm>
+
+#include "base/hash.h"
+#include "kernels/cpu/elementwise.h"
+
+namespace bifocal::bench {
+namespace {
+
+constexpr int64_t kNoiseRows = 256;
+
+}  // namespace
+
+PrimedModel::PrimedModel(model::Model& model, int64_t context_len, int64_t context_rows, ThreadPool& pool)
+    : model_(model), context_len_(context_len), rows_left_(context_rows), pool_(pool) {
+  for (const model::LayerSpec& layer : model.spec().layers) {
+    const int64_t width = int64_t{2} * layer.attention.num_kv_heads * layer.attention.head_dim;
+    noise_stride_ = std::max(noise_stride_, width);
+  }
+  noise_.resize(static_cast<size_t>(kNoiseRows * noise_stride_));
+  SplitMix64 random(1);
+  for (float& value : noise_) value = static_cast<float>(2.0 * random.uniform() - 1.0);
+}
+
+Status PrimedModel::forward(const model::StepRows& rows, attention::Planner& planner, kv::KvCache& cache,
+                            float* logits) {
+  if (rows_left_ <= 0) return model_.forward(rows, planner, cache, logits);
+  rows_left_ -= std::count_if(rows.positions.begin(), rows.positions.end(),
+                              [this](int32_t position) { return position < context_len_; });
+  const auto num_rows = static_cast<int64_t>(rows.kv_slots.size());
+  for (size_t layer = 0; layer < cache.num_layers(); ++layer) {
+    const model::AttentionSpec& attention = spec().layers[layer].attention;
+    const int64_t width = int64_t{attention.num_kv_heads} * attention.head_dim;
+    for (int64_t row = 0; row < num_rows; row += kNoiseRows) {
+      kernels::cpu::write_kv(noise_.data(), noise_stride_, noise_.data() + width, noise_stride_,
+                             rows.kv_slots.data() + row, std::min(kNoiseRows, num_rows - row),
+                             cache.layer(layer), pool_);
+    }
+  }
+  std::fill_n(logits, rows.logit_rows.size() * static_cast<size_t>(spec().vocab_size), 0.0F);
+  return {};
+}
+
+}  // namespace bifocal::bench

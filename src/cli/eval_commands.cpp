@@ -1,0 +1,72 @@
+// bifocal eval: is what comes out right?
+#include <fmt/format.h>
+
+#include "base/progress.h"
+#include "cli/command.h"
+#include "cli/stack.h"
+#include "eval/determinism.h"
+#include "eval/engine_generator.h"
+#include "eval/http_generator.h"
+
+namespace bifocal::cli {
+namespace {
+
+// Where the answers come from: a server (--base-url), or the model in this process.
+struct Source {
+  Stack stack;  // empty for a server
+  std::unique_ptr<eval::Generator> generator;
+};
+
+Expected<Source> open_source(const Settings& settings) {
+  const EvalSettings& s = settings.eval;
+  Source source;
+  if (s.base_url.empty() == settings.model.model_path.empty()) {
+    return invalid_argument("give either --base-url (a server) or --model-path (in this process)");
+  }
+  if (s.base_url.empty()) {
+    BIFOCAL_ASSIGN_OR_RETURN(source.stack, load_stack(settings));
+    source.generator = std::make_unique<eval::EngineGenerator>(*source.stack.engine, source.stack.tokenizer);
+    return source;
+  }
+  server::http::ClientOptions options;
+  if (!s.api_key.empty()) options.headers.push_back({"Authorization", "Bearer " + s.api_key});
+  BIFOCAL_ASSIGN_OR_RETURN(source.generator, eval::HttpGenerator::create(s.base_url, std::move(options)));
+  return source;
+}
+
+}  // namespace
+
+Status run_eval_determinism(const Settings& settings) {
+  const EvalSettings& s = settings.eval;
+  std::vector<eval::DeterminismMode> modes;
+  for (const std::string& name : s.test_modes) {
+    const auto mode = eval::parse_determinism_mode(name);
+    if (!mode.ok()) return mode.status().with_context("--test-mode");
+    modes.push_back(*mode);
+  }
+  eval::DeterminismOptions options;
+  options.num_trials = static_cast<int>(s.n_trials);
+  options.num_start = static_cast<int>(s.n_start);
+  options.temperature = s.temperature;
+  options.sampling_seed = static_cast<uint64_t>(s.sampling_seed);
+  options.max_new_tokens = s.max_new_tokens;
+  options.frequency_penalty = s.frequency_penalty;
+  options.presence_penalty = s.presence_penalty;
+  options.num_mates = static_cast<int>(s.batch_mates);
+
+  BIFOCAL_ASSIGN_OR_RETURN(const Source source, open_source(settings));
+  std::string failed;
+  for (const eval::DeterminismMode mode : modes) {
+    Progress progress(std::string(to_string(mode)), static_cast<uint64_t>(s.n_trials), "batches");
+    options.on_trial = [&](int, int) { progress.advance(1); };
+    BIFOCAL_ASSIGN_OR_RETURN(const auto report, eval::run_determinism(*source.generator, mode, options));
+    progress.finish();
+    fmt::print("{} mode\n{}\n", to_string(mode), report.text());
+    if (!report.deterministic()) failed += fmt::format("{}{}", failed.empty() ? "" : ", ", to_string(mode));
+  }
+  if (failed.empty()) return {};
+  return internal_error(
+      fmt::format("not deterministic: the same prompt got different answers in mode {}", failed));
+}
+
+}  // namespace bifocal::cli

@@ -1,0 +1,82 @@
+#include "bench/mixed_step.h"
+
+#include <gtest/gtest.h>
+
+#include "engine/bundled_model.h"
+
+namespace bifocal::bench {
+namespace {
+
+TEST(MixedStep, MedianAndSpread) {
+  EXPECT_EQ(summarise({}).median, 0);
+  EXPECT_EQ(summarise({3}).median, 3);
+  EXPECT_EQ(summarise({3}).spread, 0);
+  EXPECT_EQ(summarise({5, 1, 4}).median, 4);
+  EXPECT_EQ(summarise({5, 1, 4}).spread, 1);
+  EXPECT_EQ(summarise({4, 2}).median, 3);
+}
+
+TEST(MixedStep, MeasuresTheBundledModel) {
+  Progress::set_enabled(false);
+  set_log_level(LogLevel::warn);
+  MixedStepOptions options;
+  options.shapes = {{4, 20, 70, 3}, {2, 5, 10, 2}};
+  options.repeats = 2;
+  options.engine.page_size = 16;
+  options.engine.chunked_prefill_size = 32;
+  options.engine.kv_dtype = DType::bf16;
+  options.engine.pool = std::make_shared<ThreadPool>(2);
+  int runs = 0;
+  options.on_run = [&runs] { ++runs; };
+  model::LoadOptions load;
+  load.path = engine::bundled_model_directory();
+  load.kv_dtype = options.engine.kv_dtype;
+  load.pool = options.engine.pool;
+  const auto loaded = model::load_model(load);
+  ASSERT_TRUE(loaded.ok());
+  const auto rows = run_mixed_step(*loaded->model, options);
+  ASSERT_TRUE(rows.ok()) << rows.status().message();
+  ASSERT_EQ(rows->size(), 6U);
+  EXPECT_EQ(runs, 12);
+  for (size_t shape = 0; shape < 2; ++shape) {
+    int best = 0;
+    for (size_t b = 0; b < 3; ++b) {
+      const MixedStepRow& row = (*rows)[3 * shape + b];
+      EXPECT_EQ(row.backends, options.backends[b]);
+      EXPECT_EQ(row.shape.prompt_len, options.shapes[shape].prompt_len);
+      EXPECT_GT(row.tokens_per_s.median, 0);
+      EXPECT_GT(row.ttft_s.median, 0);
+      EXPECT_GT(row.itl_p50_s.median, 0);
+      EXPECT_GE(row.itl_p99_s.median, row.itl_p50_s.median);
+      EXPECT_GT(row.prefill_attention_s.median, 0);
+      EXPECT_GT(row.decode_attention_s.median, 0);
+      best += row.best ? 1 : 0;
+    }
+    EXPECT_EQ(best, 1);
+  }
+  const Table table = to_table(*rows, true);
+  ASSERT_EQ(table.rows.size(), 6U);
+  for (size_t i = 0; i < 6; ++i) {
+    ASSERT_EQ(table.rows[i].size(), table.columns.size());
+    EXPECT_EQ(table.rows[i][4].starts_with("**"), (*rows)[i].best);
+  }
+}
+
+TEST(MixedStep, ABackendThatIsUnknownIsAnError) {
+  MixedStepOptions options;
+  options.shapes = {{1, 5, 5, 2}};
+  options.repeats = 1;
+  options.backends = {"nonsense"};
+  options.engine.kv_dtype = DType::bf16;
+  options.engine.pool = std::make_shared<ThreadPool>(1);
+  model::LoadOptions load;
+  load.path = engine::bundled_model_directory();
+  load.kv_dtype = options.engine.kv_dtype;
+  load.pool = options.engine.pool;
+  const auto loaded = model::load_model(load);
+  ASSERT_TRUE(loaded.ok());
+  EXPECT_EQ(run_mixed_step(*loaded->model, options).status().code(), StatusCode::invalid_argument);
+}
+
+}  // namespace
+}  // namespace bifocal::bench
