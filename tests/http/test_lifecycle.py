@@ -77,11 +77,18 @@ def test_a_second_sigterm_ends_at_once():
 
 def test_a_full_queue_answers_429():
     with Server("--max-running-requests", "1", "--max-queued-requests", "1") as server:
-        body = {"text": "Once upon a time", "sampling_params": {"max_new_tokens": 1000, "ignore_eos": True}}
-        statuses = []
-        threads = [threading.Thread(target=lambda: statuses.append(server.request("POST", "/generate", body)[0])) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(120)
-        assert 429 in statuses and 200 in statuses and set(statuses) <= {200, 429}
+        running = open_stream(server)
+        answers = []
+        short = LONG | {"sampling_params": LONG["sampling_params"] | {"max_new_tokens": 1}}
+        waiting = threading.Thread(target=lambda: answers.append(server.post("/generate", short)))
+        waiting.start()
+        while json.loads(server.get("/get_server_info")[1])["internal_states"][0]["num_queue_reqs"] < 1:
+            time.sleep(0.01)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection.request("POST", "/generate", json.dumps(short), {"Content-Type": "application/json"})
+        refused = connection.getresponse()
+        assert refused.status == 429 and int(refused.headers["Retry-After"]) >= 1
+        assert json.loads(refused.read())["error"]["code"] == "queue_full"
+        running.close()  # and with it the connection: the one that waits is next
+        waiting.join(60)
+        assert answers[0]["meta_info"]["completion_tokens"] == 1
