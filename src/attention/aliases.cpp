@@ -7,9 +7,8 @@
 namespace bifocal::attention {
 namespace {
 
-// Kernels known for prefill are served by the prefill kernel, those known for
-// decode by the decode kernel, and those that are one kernel for everything by
-// `unified`.
+// Kernels known for prefill are served by the prefill kernel, those known for decode by the decode kernel,
+// and those that are one kernel for everything by `unified`.
 constexpr Alias kAliases[] = {
     {"fa3", "tiled"},
     {"fa4", "tiled"},

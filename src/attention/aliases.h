@@ -1,5 +1,4 @@
-// Names that other servers give their attention backends, and what serves them
-// here.
+// Names that other servers give their attention backends, and what serves them here.
 #pragma once
 
 #include <span>
@@ -17,12 +16,10 @@ struct Alias {
 
 std::span<const Alias> backend_aliases();
 
-// The name of our backend: itself, or what the alias stands for; empty when
-// neither is known.
+// The name of our backend: itself, or what the alias stands for; empty when neither is known.
 std::string_view resolve_backend_name(std::string_view name_or_alias);
 
-// "tiled (also fa3, fa4, ...)", one for each of the backends: for logs, help
-// and errors.
+// "tiled (also fa3, fa4, ...)", one for each of the backends: for logs, help and errors.
 std::string describe_backend_names(std::span<const Backend* const> backends);
 
 }  // namespace bifocal::attention

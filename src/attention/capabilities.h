@@ -1,5 +1,5 @@
-// What a backend can do, as data: the router, `bifocal backends`, the docs'
-// matrix and the tests read this struct.
+// What a backend can do, as data: the router, `bifocal backends`, the docs' matrix and the tests read this
+// struct.
 #pragma once
 
 #include <optional>
@@ -41,13 +41,12 @@ struct Capabilities {
 
 std::string describe_head_dims(const Capabilities& capabilities);  // "any", "multiples of 8", "64, 192/128"
 
-// Why the backend can't read a pool of keys and values with the class's page
-// size and dtype; nullopt when it can. All phases of a class share one pool, so
-// all their backends have to agree with it.
+// Why the backend can't read a pool of keys and values with the class's page size and dtype; nullopt when it
+// can. All phases of a class share one pool, so all their backends have to agree with it.
 std::optional<std::string> pool_objection(const Capabilities& capabilities, const AttentionDesc& desc);
 
-// Why the backend can't serve this class in this phase, naming the property:
-// "head dims 20/20: takes only multiples of 8"; nullopt when it can.
+// Why the backend can't serve this class in this phase, naming the property: "head dims 20/20: takes only
+// multiples of 8"; nullopt when it can.
 std::optional<std::string> ineligible_reason(const Capabilities& capabilities, const AttentionDesc& desc,
                                              Phase phase, bool need_deterministic,
                                              DeviceKind device = DeviceKind::cpu);

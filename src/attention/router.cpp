@@ -35,8 +35,7 @@ constexpr Preference kPreferences[kNumPhases] = {
     {{"streaming", "unified", "tiled", "reference"}, "few query rows per key"},
 };
 
-// The order of say among flags: per-phase flag, then general flag; verify
-// follows decode.
+// The order of say among flags: per-phase flag, then general flag; verify follows decode.
 Expected<Wishes> read_wishes(const RouterOptions& options) {
   const std::string general = "--attention-backend";
   std::string prefill = options.backend;
@@ -134,8 +133,7 @@ class Choice {
                                         eligible));
   }
 
-  // How the other one of the pair stands, where the pool that both share is
-  // what `backend` objects to.
+  // How the other one of the pair stands, where the pool that both share is what `backend` objects to.
   std::string pair_text(const Backend& backend) const {
     const Phase other_phase = phase_ == Phase::prefill ? Phase::decode : Phase::prefill;
     const Wish& other_wish = wishes_[static_cast<size_t>(other_phase)];

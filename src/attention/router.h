@@ -1,6 +1,5 @@
-// (phase, class, batch) to backend. Order of say: per-phase flag, general flag,
-// measured profile, built-in rule. Only eligible backends are offered, and
-// every decision carries its reason.
+// (phase, class, batch) to backend. Order of say: per-phase flag, general flag, measured profile, built-in
+// rule. Only eligible backends are offered, and every decision carries its reason.
 #pragma once
 
 #include <array>
@@ -44,11 +43,9 @@ struct Decision {
 
 class Router {
  public:
-  // Validates the options against every class: an unknown or ineligible name is
-  // an error that lists the eligible ones and why the asked one isn't. Prefill
-  // and decode share one pool of keys and values: where its page size or dtype
-  // is what a backend objects to, the error says how the other one of the pair
-  // stands.
+  // Validates the options against every class: an unknown or ineligible name is an error that lists the
+  // eligible ones and why the asked one isn't. Prefill and decode share one pool of keys and values: where
+  // its page size or dtype is what a backend objects to, the error says how the other one of the pair stands.
   static Expected<Router> create(RouterOptions options, std::span<const AttentionDesc> classes);
 
   const Decision& decide(size_t class_index, Phase phase) const;

@@ -49,8 +49,8 @@ struct SequencePlan {
 // figures of each backend and how they were measured stand where it is made.
 struct TileShape {
   kernels::cpu::TileLimits limits;
-  int key_cost = 8;     // reading or packing a key
-  int unit_cost = 128;  // starting a unit
+  int key_cost = 16;    // reading or packing a key
+  int unit_cost = 100;  // starting a unit
 };
 
 // slot_floats is the size of a unit's partial state, scratch_floats that of a thread's working memory.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 
+#include "attention/index_list.h"
+
 namespace bifocal::attention {
 namespace {
 
@@ -100,7 +102,8 @@ struct Run {
     const int32_t seq = item.num_members > 0 ? members()[item.seq] : item.seq;
     if (indexed) {
       const auto* indices = plan.buffers->indices.view().as<const int32_t>();
-      return kernels::cpu::kv_view_of_rows(inputs.kv, item.kv_head, indices + sequence(seq).index_begin);
+      return kernels::cpu::kv_view_of_rows(inputs.kv, item.kv_head, indices + sequence(seq).index_begin,
+                                           index_run(desc.page_size));
     }
     return kernels::cpu::kv_view(inputs.kv, item.kv_head,
                                  plan.batch.page_table.data() + seq * plan.batch.page_table_stride);

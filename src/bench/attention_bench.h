@@ -1,6 +1,6 @@
-// Attention backends over a grid of shapes, each against the limit that binds
-// it: reading the cache for few query rows, multiplying for many. The table and
-// the plot show where the prefill and the decode backend cross.
+// Attention backends over a grid of shapes, each against the limit that binds it: reading the cache for few
+// query rows, multiplying for many. The table and the plot show where the prefill and the decode backend
+// cross.
 #pragma once
 
 #include <functional>
@@ -17,9 +17,8 @@
 
 namespace bifocal::bench {
 
-// All combinations of the lists, those left out that can't be: heads that are
-// no multiple of the KV heads, more query tokens than keys, shared prefixes
-// that leave no room for the query tokens.
+// All combinations of the lists, those left out that can't be: heads that are no multiple of the KV heads,
+// more query tokens than keys, shared prefixes that leave no room for the query tokens.
 struct AttentionGrid {
   std::vector<int> heads = {32};
   std::vector<int> kv_heads = {8};
@@ -31,11 +30,11 @@ struct AttentionGrid {
   std::vector<int> page_size = {16};
   std::vector<int> window = {0};
   std::vector<DType> dtype = {DType::bf16};
+  std::vector<bool> ordered_pages = {false};
 };
 std::vector<AttentionShape> expand(const AttentionGrid& grid);
 
-// "128,192/128": one number for K and V, or K's and V's. "f32,bfloat16". Errors
-// name the part.
+// "128,192/128": one number for K and V, or K's and V's. "f32,bfloat16". Errors name the part.
 Expected<std::vector<attention::HeadDims>> parse_head_dims(std::string_view text);
 Expected<std::vector<DType>> parse_dtypes(std::string_view text);
 
@@ -62,19 +61,19 @@ struct AttentionBenchOptions {
   std::function<void(size_t done, size_t total, const std::string& what)> progress;
 };
 
-// Every eligible backend on every shape. Alternates bursts of each backend with
-// bursts of the limits, so that both see the same neighbours on the machine.
+// Every eligible backend on every shape. Alternates bursts of each backend with bursts of the limits, so that
+// both see the same neighbours on the machine.
 Expected<std::vector<AttentionBenchRow>> bench_attention(std::span<const AttentionShape> shapes,
                                                          const AttentionBenchOptions& options,
                                                          ThreadPool& pool);
 Table to_table(std::span<const AttentionBenchRow> rows);
 
-// Microseconds over query tokens: a panel for each set of shapes that differ in
-// nothing else and have several.
+// Microseconds over query tokens: a panel for each set of shapes that differ in nothing else and have
+// several.
 std::vector<PlotPanel> crossover_panels(std::span<const AttentionBenchRow> rows);
 
-// plan() of `num_seqs` decode sequences of 1 to 8192 keys, 32 heads on 8 KV
-// heads: one thread plans for a pool of num_threads.
+// plan() of `num_seqs` decode sequences of 1 to 8192 keys, 32 heads on 8 KV heads: one thread plans for a
+// pool of num_threads.
 struct PlanBenchRow {
   std::string backend;
   int num_seqs = 0;

@@ -18,8 +18,8 @@ int64_t visible(const AttentionShape& shape, int i) {
   return shape.window > 0 ? std::min<int64_t>(keys, shape.window) : keys;
 }
 
-// Numbers in (-1, 1), cheaply: gigabytes are filled. Sign and mantissa are
-// random, the exponent is that of 0.5.
+// Numbers in (-1, 1), cheaply: gigabytes are filled. Sign and mantissa are random, the exponent is that of
+// 0.5.
 void fill_random(DType dtype, void* data, size_t bytes, uint64_t seed) {
   struct Pattern {
     uint64_t random_bits, exponent;
@@ -46,7 +46,8 @@ std::string to_string(const AttentionShape& shape) {
                      shape.head_dim_k,
                      shape.head_dim_v == shape.head_dim_k ? "" : fmt::format("/{}", shape.head_dim_v),
                      shape.batch, shape.q_len, shape.kv_len, part("shared", shape.shared_prefix),
-                     shape.page_size, part("w", shape.window), to_string(shape.dtype));
+                     shape.page_size, part("w", shape.window), to_string(shape.dtype)) +
+         (shape.ordered_pages ? " ordered" : "");
 }
 
 attention::AttentionDesc desc_of(const AttentionShape& shape) {
@@ -98,11 +99,10 @@ Expected<AttentionProblem> AttentionProblem::create(const AttentionShape& shape,
   }
   problem.v_offset_ = rows * shape.head_dim_k * static_cast<int64_t>(size_of(shape.dtype));
 
-  // Pages of a sequence lie anywhere in the pool.
   problem.page_table_.resize(static_cast<size_t>(num_pages));
   std::iota(problem.page_table_.begin(), problem.page_table_.end(), 0);
   SplitMix64 random(1);
-  for (size_t i = problem.page_table_.size(); i > 1; --i) {
+  for (size_t i = shape.ordered_pages ? 0 : problem.page_table_.size(); i > 1; --i) {
     std::swap(problem.page_table_[i - 1], problem.page_table_[random.below(i)]);
   }
   for (int s = 0; s < shape.batch; ++s) {

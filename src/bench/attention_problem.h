@@ -1,5 +1,4 @@
-// The inputs of an attention benchmark: one shape, with the caches of several
-// layers.
+// The inputs of an attention benchmark: one shape, with the caches of several layers.
 #pragma once
 
 #include <string>
@@ -10,8 +9,7 @@
 
 namespace bifocal::bench {
 
-// `batch` equal sequences of kv_len keys, the last q_len of which are this
-// step's.
+// `batch` equal sequences of kv_len keys, the last q_len of which are this step's.
 struct AttentionShape {
   int num_heads = 32;
   int num_kv_heads = 8;
@@ -24,6 +22,8 @@ struct AttentionShape {
   int page_size = 16;
   int window = 0;
   DType dtype = DType::bf16;  // of keys and values
+  // Pages of a sequence lie one after another, as in a fresh pool; otherwise anywhere in it.
+  bool ordered_pages = false;
 };
 std::string to_string(const AttentionShape& shape);  // "h32/8 d128 b1 q1 kv1024 p16 bf16"
 
@@ -32,8 +32,7 @@ double flops_of(const AttentionShape& shape);  // 2 (Dk + Dv) for each head and
                                                // visible (query, key) pair
 double bytes_of(const AttentionShape& shape);  // keys and values that some row sees, each once
 
-// Caches of so many layers that together they are larger than the processor's
-// caches; filled at random.
+// Caches of so many layers that together they are larger than the processor's caches; filled at random.
 class AttentionProblem {
  public:
   // set_bytes: of all layers' caches together.

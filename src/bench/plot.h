@@ -1,5 +1,5 @@
-// Line plots as SVG: lines over logarithmic axes, one panel below the other. No
-// dependencies, readable on light and dark pages.
+// Line plots as SVG: lines over logarithmic axes, one panel below the other. No dependencies, readable on
+// light and dark pages.
 #pragma once
 
 #include <string>

@@ -92,6 +92,7 @@ struct BenchSettings {
   std::string page_sizes = "16";
   std::string window = "0";
   std::string shared_prefix = "0";
+  bool ordered_pages = false;
   std::string plot;
   int64_t plan_sequences = 0;
   std::vector<std::string> backends;  // empty: the fast ones

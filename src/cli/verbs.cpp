@@ -55,6 +55,8 @@ std::vector<Option> for_bench_attention(Settings& s) {
       {"Grid", "--window", "LIST", "Sliding window in keys; 0: none", &s.bench.window},
       {"Grid", "--kv-dtype", "LIST", "Type of keys and values", &s.bench.bench_dtype},
       {"Grid", "--page-size", "LIST", "Tokens per KV page", &s.bench.page_sizes},
+      {"Grid", "--ordered-pages", "", "Pages of a sequence lie one after another instead of anywhere",
+       &s.bench.ordered_pages},
       {"Grid",
        "--plan",
        "N",

@@ -25,8 +25,7 @@ std::vector<AttentionDesc> two_classes() {
 
 constexpr PlanLimits kLimits{128, 16, 2048, 2};
 
-// A mixed step: two prefill chunks, one verify, three decode rows and their
-// pages.
+// A mixed step: two prefill chunks, one verify, three decode rows and their pages.
 class PlannerTest : public testing::Test {
  protected:
   PlannerTest() {
@@ -75,8 +74,7 @@ TEST_F(PlannerTest, EveryPhaseRunsOnItsBackend) {
   EXPECT_EQ(compare(spec_of(1), {windowed_->out(), windowed_->lse()}, reference_[1]), "");
 }
 
-// L layers that take turns between C classes, as full and sliding layers do: C
-// plans a step, not L.
+// L layers that take turns between C classes, as full and sliding layers do: C plans a step, not L.
 TEST_F(PlannerTest, PlansOncePerClassAndStep) {
   constexpr uint64_t kSteps = 3;
   constexpr size_t kLayers = 8;
@@ -166,8 +164,7 @@ TEST_F(PlannerTest, SequencesMustComeByPhase) {
   EXPECT_DEATH(planner_->plan(batch), "phases");
 }
 
-// A plan of another class, step or backend is refused; so are inputs that do
-// not fit the class.
+// A plan of another class, step or backend is refused; so are inputs that do not fit the class.
 TEST_F(PlannerTest, RunRefusesAForeignPlan) {
   for (const Backend* backend : cpu_backends()) {
     auto buffers = backend->make_buffers(classes_[0], kLimits);
@@ -199,6 +196,19 @@ TEST_F(PlannerTest, RunRefusesAForeignPlan) {
     EXPECT_TRUE(has(refusal(plan, classes_[0], number, data_->inputs(), crowd), "pool of 3"));
     EXPECT_TRUE(backend->run(plan, classes_[0], number, data_->inputs(), pool_).ok());
   }
+}
+
+// An index list counts rows: a cache whose pages are longer than their rows is not for it.
+TEST_F(PlannerTest, UnifiedRefusesACacheWithGaps) {
+  const Backend* backend = find_backend("unified");
+  auto buffers = backend->make_buffers(classes_[0], kLimits);
+  ASSERT_TRUE(buffers.ok());
+  const Plan plan = backend->plan(classes_[0], data_->batch(), *buffers);
+  LayerInputs gaps = data_->inputs();
+  gaps.kv.v_page_stride += 8;
+  const Status status = backend->run(plan, classes_[0], data_->batch().step, gaps, pool_);
+  EXPECT_EQ(status.code(), StatusCode::internal);
+  EXPECT_NE(status.message().find("gaps between its rows"), std::string::npos);
 }
 
 TEST_F(PlannerTest, SinksMustBeThere) {

@@ -30,8 +30,7 @@ std::ostream& operator<<(std::ostream& out, const Choice& c) {
 
 using Flag = std::optional<std::string>;
 
-// What the flags make of one class; the error's text in `prefill` when they are
-// refused.
+// What the flags make of one class; the error's text in `prefill` when they are refused.
 Choice choose(const std::string& general, Flag prefill = {}, Flag decode = {}, Flag verify = {},
               int head_dim = 64) {
   RouterOptions options;
@@ -104,8 +103,7 @@ TEST(Router, IneligibleNameSaysWhyAndWhatIsEligible) {
             "head dims 20/20: takes only multiples of 8; eligible: reference "
             "(also torch_native, "
             "flex_attention)");
-  // Both halves of a pair share one KV pool: the error names the half that
-  // objects.
+  // Both halves of a pair share one KV pool: the error names the half that objects.
   EXPECT_NE(choose("reference,streaming", {}, {}, {}, 20)
                 .prefill.find("--attention-backend streaming can't serve decode"),
             std::string::npos);

@@ -35,9 +35,9 @@ KvView kv_view(const PagedKv& kv, int first_kv_head, const int32_t* pages) {
   return view;
 }
 
-KvView kv_view_of_rows(const PagedKv& kv, int first_kv_head, const int32_t* rows) {
+KvView kv_view_of_rows(const PagedKv& kv, int first_kv_head, const int32_t* rows, int run) {
   KvView view = kv_view(kv, first_kv_head, rows);
-  view.page_size = 1;
+  view.page_size = run;
   view.k_page_stride = view.k_token_stride;
   view.v_page_stride = view.v_token_stride;
   return view;

@@ -79,28 +79,26 @@ inline int keys_per_turn(const SpanArgs& args) {
   return page_size < 32 ? 16 : 32;
 }
 
-// Fetches rows of the KV cache into the second-level cache some kilobytes before they are read, a row at a
-// time between the arithmetic. It goes the way the kernel goes: a block's keys, its values, the next block's
-// keys, each page after page and head after head. Memory gives its full rate only to reads in the order of
-// addresses.
-class FetchAhead {
+// Rows of the KV cache in the order in which a kernel reads them: a block's keys, its values, the next
+// block's keys, each page after page and head after head.
+class RowCursor {
  public:
   // From the keys [begin, end) on; `end` may lie in a later block.
-  FetchAhead(const SpanArgs& args, int begin, int end, int turn_keys)
+  RowCursor(const SpanArgs& args, int begin, int end, int turn_keys)
       : args_(args), end_(end), turn_keys_(turn_keys), block_begin_(begin), block_end_(block_end(begin)) {
     start_segment(false);
-    for (int64_t bytes = 0; bytes < kLeadBytes; bytes += row_bytes_) fetch_row();
   }
 
-  void fetch_row() {
-    if (row_ == row_end_ && !next_run()) return;
-    for (int64_t offset = 0; offset < row_bytes_; offset += 64) simd::prefetch_second_level(row_ + offset);
+  // The next row's address; null when there are no more.
+  const char* next() {
+    if (row_ == row_end_ && !next_run()) return nullptr;
+    const char* row = row_;
     row_ += token_stride_;
+    return row;
   }
+  int64_t row_bytes() const { return row_bytes_; }  // of the last one
 
  private:
-  static constexpr int64_t kLeadBytes = 16384;
-
   int block_end(int key) const {
     const int end = (key / kKeyBlock + 1) * kKeyBlock;
     return end < end_ ? end : end_;
@@ -152,6 +150,47 @@ class FetchAhead {
   int block_end_;
   int key_ = 0;
   int head_ = 0;
+};
+
+// Fetches rows into the second-level cache some kilobytes before they are read, a row at a time between the
+// arithmetic. Much further ahead it touches a line of every 4 KiB: where pages of the cache lie anywhere in
+// memory, finding out where costs as much as reading.
+class FetchAhead {
+ public:
+  FetchAhead(const SpanArgs& args, int begin, int end, int turn_keys)
+      : near_(args, begin, end, turn_keys), far_(args, begin, end, turn_keys) {
+    for (int64_t bytes = 0; bytes < kTranslateLeadBytes; bytes += far_.row_bytes()) translate_row();
+    for (int64_t bytes = 0; bytes < kLeadBytes; bytes += near_.row_bytes()) load_row();
+  }
+
+  void fetch_row() {
+    translate_row();
+    load_row();
+  }
+
+ private:
+  static constexpr int64_t kLeadBytes = 16384;
+  static constexpr int64_t kTranslateLeadBytes = 131072;
+  static constexpr uintptr_t kTranslatedBytes = 4096;
+
+  void load_row() {
+    const char* row = near_.next();
+    if (row == nullptr) return;
+    for (int64_t offset = 0; offset < near_.row_bytes(); offset += 64) {
+      simd::prefetch_second_level(row + offset);
+    }
+  }
+  void translate_row() {
+    const char* row = far_.next();
+    const uintptr_t page = reinterpret_cast<uintptr_t>(row) / kTranslatedBytes;
+    if (row == nullptr || page == translated_) return;
+    translated_ = page;
+    simd::prefetch_second_level(row);
+  }
+
+  RowCursor near_;
+  RowCursor far_;
+  uintptr_t translated_ = 0;
 };
 
 }  // namespace

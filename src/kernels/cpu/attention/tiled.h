@@ -29,16 +29,14 @@ inline int64_t query_floats(int head_dim_k) {
   return int64_t{kMaxRows} * head_dim_k;
 }
 
-// packed: for each KV head [groups of kRows rows][Dk][kRows]; its last group repeats its last row.
+// packed: for each KV head [groups of kRows rows][Dk][kRows]; rows that its last group lacks are never read.
 inline void pack_queries(const QueryTile& tile, float* packed) {
   for (int h = 0; h < tile.num_heads; ++h) {
     const float* const* head = tile.rows + h * tile.num_rows;
-    for (int first = 0; first < tile.num_rows; first += kRows) {
-      const float* rows[kRows];
-      for (int i = 0; i < kRows; ++i)
-        rows[i] = head[first + i < tile.num_rows ? first + i : tile.num_rows - 1];
-      for (int d = 0; d < tile.head_dim; ++d) {
-        for (int i = 0; i < kRows; ++i) *packed++ = rows[i][d] * tile.scale;
+    for (int first = 0; first < tile.num_rows; first += kRows, packed += kRows * tile.head_dim) {
+      for (int i = 0; i < kRows && first + i < tile.num_rows; ++i) {
+        const float* q = head[first + i];
+        for (int d = 0; d < tile.head_dim; ++d) packed[d * kRows + i] = q[d] * tile.scale;
       }
     }
   }
@@ -105,11 +103,13 @@ void multiply_values(int rows, const float* weights, const float* values, int nu
   }
 }
 
-// keys: [panels][Dk][kPanelKeys], whole panels.
-template <class Element>
-void pack_keys(const typename Element::Storage* const* rows, int num_keys, int head_dim, float* keys) {
+// keys: [panels][Dk][kPanelKeys], whole panels. before_rows() is called before each kWidth rows are read.
+template <class Element, class BeforeRows>
+void pack_keys(const typename Element::Storage* const* rows, int num_keys, int head_dim, float* keys,
+               BeforeRows before_rows) {
   const int padded = (num_keys + kPanelKeys - 1) / kPanelKeys * kPanelKeys;
   for (int first = 0; first < padded; first += kWidth) {
+    before_rows();
     const auto* const* row = rows + first;
     float* panel = keys + int64_t{first / kPanelKeys} * kPanelKeys * head_dim + first % kPanelKeys;
     int d = 0;
@@ -151,21 +151,29 @@ void span(const SpanArgs& args) {
   for (int block = range.begin / kKeyBlock * kKeyBlock; block < range.end; block += kKeyBlock) {
     KeyBlock<Storage> located;
     locate_block(args.kv, block, range, &located);
-    pack_keys<Element>(located.k, located.end, args.head_dim_k, keys);
+    pack_keys<Element>(located.k, located.end, args.head_dim_k, keys, [] {});
     pack_values<Element>(located.v, located.begin, located.end, args.head_dim_v, values);
-    for (int r = 0; r < args.num_rows; r += kRows) {
-      const int rows = args.num_rows - r < kRows ? args.num_rows - r : kRows;
-      const KeyRange visible = visible_to_rows(args, r, rows, block);
-      const int num_keys = visible.end - visible.begin;
-      if (num_keys <= 0) continue;
+    // fn(first row, rows, keys that some of them see) for each register tile.
+    const auto for_groups = [&](auto fn) {
+      for (int r = 0; r < args.num_rows; r += kRows) {
+        const int rows = args.num_rows - r < kRows ? args.num_rows - r : kRows;
+        const KeyRange visible = visible_to_rows(args, r, rows, block);
+        if (visible.begin < visible.end) fn(r, rows, visible);
+      }
+    };
+    // All rows' products with the keys, then all with the values: the first-level cache holds one of the two.
+    float shrink[kMaxRows];
+    for_groups([&](int r, int rows, KeyRange visible) {
       float* group = logits + r * kKeyBlock;
-      float shrink[kRows];
       multiply_keys<kRows>(rows, args.q + int64_t{r} * args.head_dim_k, keys, args.head_dim_k, visible.end,
                            group);
-      softmax_block(args, r, rows, block, group, shrink);
-      multiply_values<kRows>(rows, group + visible.begin, values + int64_t{visible.begin} * columns, num_keys,
-                             columns, shrink, args.state.acc + int64_t{r} * columns);
-    }
+      softmax_block(args, r, rows, block, group, shrink + r);
+    });
+    for_groups([&](int r, int rows, KeyRange visible) {
+      multiply_values<kRows>(rows, logits + r * kKeyBlock + visible.begin,
+                             values + int64_t{visible.begin} * columns, visible.end - visible.begin, columns,
+                             shrink + r, args.state.acc + int64_t{r} * columns);
+    });
   }
 }
 

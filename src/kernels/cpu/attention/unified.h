@@ -50,8 +50,9 @@ void few_rows(const SpanArgs& args) {
       for (int i = 0; i < kTurnKeys; ++i) {
         rows[i] = streaming::at_head(keys.k[begin + i], h * args.kv.k_head_stride);
       }
-      for (int i = turn.begin; i < turn.end; ++i) ahead.fetch_row();
-      tiled::pack_keys<Element>(rows, turn.end - begin, args.head_dim_k, panel);
+      tiled::pack_keys<Element>(rows, turn.end - begin, args.head_dim_k, panel, [&] {
+        for (int i = 0; i < kWidth; ++i) ahead.fetch_row();
+      });
       tiled::multiply_keys<kFewRows>(args.num_rows, args.q + int64_t{h} * kFewRows * args.head_dim_k, panel,
                                      args.head_dim_k, turn.end - begin,
                                      logits + h * args.num_rows * kKeyBlock + begin);

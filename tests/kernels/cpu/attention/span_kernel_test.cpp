@@ -8,6 +8,7 @@
 
 #include "base/hash.h"
 #include "kernels/cpu/attention/attention.h"
+#include "kernels/cpu/attention/merge.h"
 #include "kernels/cpu/attention/reference.h"
 
 namespace bifocal::kernels::cpu {
@@ -168,6 +169,35 @@ TEST_P(SpanKernels, SinksEnterTheDenominatorOnce) {
       for (const float x : alone.lse) EXPECT_NEAR(x, sink, 1e-5F);
     }
   }
+}
+
+// Finished results of parts of the keys, in any order, with the sink in one of them and parts without keys.
+TEST_P(SpanKernels, MergedResultsAreTheWhole) {
+  const float sink = 0.5F;
+  const Rows whole = reference(&sink);
+  const SpanKernel& kernel = kernels().streaming;
+  const Rows parts[] = {finish(span(kernel, 0, 0)), finish(span(kernel, 128, kKeys)),
+                        finish(span(kernel, 0, 0)), finish(span(kernel, 0, 64), &sink),
+                        finish(span(kernel, 64, 128))};
+  Rows merged = parts[0];
+  merged.out.assign(merged.out.size(), kNan);  // of no weight
+  MergeArgs args;
+  args.num_tokens = kRows;
+  args.num_heads = 1;
+  args.head_dim_v = kDim;
+  args.out = merged.out.data();
+  args.lse = merged.lse.data();
+  args.out_stride = args.part_out_stride = kDim;
+  for (const Rows& part : parts) {
+    args.part_out = part.out.data();
+    args.part_lse = part.lse.data();
+    merge_attention(args);
+    if (&part == &parts[0]) {
+      for (const float x : merged.out) EXPECT_EQ(x, 0.0F);
+      for (const float x : merged.lse) EXPECT_EQ(x, -kInfinity);
+    }
+  }
+  expect_near(merged, whole);
 }
 
 TEST_P(SpanKernels, NanStaysInItsRow) {
