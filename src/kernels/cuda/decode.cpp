@@ -1,6 +1,7 @@
 #include "kernels/cuda/decode.h"
 
 #include <algorithm>
+#include <bit>
 #include <string>
 
 #include "kernels/cuda/launch.h"
@@ -17,9 +18,9 @@ Status check_desc(const DecodeDesc& desc) {
     return unsupported("decode on the GPU: head dim must be 64, 128 or 256, got " +
                        std::to_string(desc.head_dim));
   }
-  if (desc.page_size <= 0 || desc.page_size % kTileTokens != 0) {
-    return unsupported("decode on the GPU: page size must be a multiple of " + std::to_string(kTileTokens) +
-                       ", got " + std::to_string(desc.page_size));
+  if (desc.page_size < kTileTokens || !std::has_single_bit(static_cast<unsigned>(desc.page_size))) {
+    return unsupported("decode on the GPU: page size must be a power of two from " +
+                       std::to_string(kTileTokens) + " up, got " + std::to_string(desc.page_size));
   }
   const int rows = desc.q_len * (desc.num_heads / desc.num_kv_heads);
   if (desc.q_len <= 0 || rows > kMaxDecodeRows) {
@@ -31,6 +32,10 @@ Status check_desc(const DecodeDesc& desc) {
 }
 
 }  // namespace
+
+int page_tiles_log2(const DecodeDesc& desc) {
+  return std::countr_zero(static_cast<unsigned>(desc.page_size / kTileTokens));
+}
 
 int padded_rows(const DecodeDesc& desc) {
   return desc.q_len * (desc.num_heads / desc.num_kv_heads) <= 8 ? 8 : 16;
@@ -45,21 +50,26 @@ Expected<DecodeBuffers> make_decode_buffers(const DecodeDesc& desc, const Decode
   BIFOCAL_ASSIGN_OR_RETURN(const DeviceTraits device, current_device());
   DecodeBuffers buffers;
   buffers.limits = limits;
-  buffers.num_parts = std::min(device.num_sms, kMaxDecodeParts);
-  // Every boundary between two parts cuts at most one unit, and a unit has at most this many spans.
-  const int longest = span_log2(desc.spans, limits.max_kv_len);
-  const int64_t max_spans = std::max<int64_t>(desc.spans.max_spans, (limits.max_kv_len >> longest) + 1) + 1;
-  const int64_t cut_units =
-      std::min<int64_t>(buffers.num_parts, int64_t{limits.max_seqs} * desc.num_kv_heads);
-  buffers.max_slots = cut_units * max_spans;
+  buffers.num_parts = std::clamp(device.num_sms / desc.num_kv_heads, 1, kMaxDecodeParts);
+  // Every boundary between two parts cuts at most one sequence, which has at most rule.max_spans spans, or as
+  // many as there are of the longest kind.
+  const auto spans_of = [&](int log2) {
+    return (int64_t{limits.max_kv_len} + (int64_t{1} << log2) - 1) >> log2;
+  };
+  const int64_t max_spans = std::max(std::min<int64_t>(desc.spans.max_spans, spans_of(desc.spans.min_log2)),
+                                     spans_of(desc.spans.max_log2)) +
+                            1;
+  const int64_t cut_seqs = std::min(buffers.num_parts, limits.max_seqs);
+  buffers.max_slots = cut_seqs * max_spans * desc.num_kv_heads;
   const auto bytes = [](int64_t count, size_t size) { return static_cast<size_t>(count) * size; };
   const int64_t slot_floats = int64_t{padded_rows(desc)} * (desc.head_dim + 2);
   BIFOCAL_ASSIGN_OR_RETURN(buffers.parts,
                            DeviceMemory::allocate(bytes(buffers.num_parts, sizeof(DecodePart))));
   BIFOCAL_ASSIGN_OR_RETURN(buffers.seqs,
                            DeviceMemory::allocate(bytes(limits.max_seqs, sizeof(DecodeSequence))));
-  BIFOCAL_ASSIGN_OR_RETURN(buffers.counters,
-                           DeviceMemory::allocate(bytes(buffers.num_parts, sizeof(int32_t))));
+  BIFOCAL_ASSIGN_OR_RETURN(
+      buffers.counters,
+      DeviceMemory::allocate(bytes(int64_t{buffers.num_parts} * desc.num_kv_heads, sizeof(int32_t))));
   BIFOCAL_ASSIGN_OR_RETURN(buffers.partials,
                            DeviceMemory::allocate(bytes(buffers.max_slots * slot_floats, sizeof(float))));
   return buffers;

@@ -21,7 +21,7 @@ struct DecodeDesc {
   int num_heads = 0;     // H, a multiple of HK
   int num_kv_heads = 0;  // HK
   int head_dim = 0;      // D: 64, 128 or 256
-  int page_size = 64;    // S, a multiple of kTileTokens
+  int page_size = 64;    // S, a power of two from kTileTokens up
   int q_len = 1;         // query rows of a sequence; q_len * H / HK at most kMaxDecodeRows
   int window = 0;        // keys that a row sees, its own included; 0: all
   float softcap = 0.0F;  // 0: none
@@ -41,11 +41,11 @@ struct DecodeLimits {
 // Records of fixed size at fixed addresses; plan_decode rewrites all of them.
 struct DecodeBuffers {
   DecodeLimits limits;
-  int num_parts = 0;      // one per SM
+  int num_parts = 0;      // groups of HK CTAs, one CTA for each SM
   DeviceMemory parts;     // DecodePart [num_parts]
   DeviceMemory seqs;      // DecodeSequence [max_seqs]
-  DeviceMemory counters;  // int32 [num_parts]: spans of a cut unit that are finished
-  DeviceMemory partials;  // f32 [slots][rows][D] and then [slots][rows][2]: unnormalised O, then (m, l)
+  DeviceMemory counters;  // int32 [num_parts, HK]: a cut unit's finished spans, of all layers so far
+  DeviceMemory partials;  // f32 [max_slots / HK, HK, rows, D], unnormalised O; then [.., HK, rows, 2], (m, l)
   int64_t max_slots = 0;
 };
 
@@ -70,6 +70,7 @@ struct DecodeLayer {
   const uint16_t* q = nullptr;  // bf16 [T, H, D], token stride q_stride; 16-byte aligned
   int64_t q_stride = 0;
   const KvMaps* kv = nullptr;
+  int32_t first_page = 0;   // of this layer among all pages that kv maps
   uint16_t* out = nullptr;  // bf16 [T, H, D], token stride out_stride
   int64_t out_stride = 0;
   const float* sinks = nullptr;  // f32 [H] or null
@@ -79,7 +80,11 @@ struct DecodeLayer {
 // How a kernel follows the one before it in the stream.
 struct LaunchOptions {
   cudaStream_t stream = nullptr;
-  bool programmatic = false;  // may start while the kernel before it ends (programmatic dependent launch)
+  // May start while the kernel before it ends (programmatic dependent launch).
+  bool programmatic = false;
+  // With programmatic: the plan, and all keys and values but each sequence's last q_len, were complete before
+  // the kernel before this one started. They are then read while it still runs.
+  bool early = false;
 };
 
 // Launches the plan kernel. Reads device memory only on the device; capturable.

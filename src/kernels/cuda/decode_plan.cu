@@ -1,6 +1,8 @@
 // The plan kernel: one CTA reads the step's lengths and rewrites every record that the decode kernel reads.
 #include <cuda_runtime.h>
 
+#include <cstddef>
+
 #include "kernels/cuda/decode.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx.h"
@@ -10,18 +12,20 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr int kSeqsPerThread = kMaxDecodeSeqs / kThreads;
 static_assert(kMaxDecodeParts < kThreads, "one thread for each boundary, both ends included");
 
 struct PlanParams {
   const int32_t* kv_len;
   const int32_t* q_begin;
+  const int32_t* page_table;
+  int64_t page_table_stride;
   DecodePart* parts;
   DecodeSequence* seqs;
   int32_t* counters;
   int num_seqs;
   int num_parts;
-  int num_kv_heads;
+  int num_counters;
+  int page_tiles_log2;
   int q_len;
   int window;
   SpanRule spans;
@@ -49,49 +53,68 @@ __device__ T block_scan(T value, T* totals, Shuffle shuffle_up, Combine op) {
   }
   if (lane == 31) totals[warp] = value;
   __syncthreads();
-  for (int w = warp - 1; w >= 0; --w) value = op(totals[w], value);
+#pragma unroll
+  for (int w = kWarps - 2; w >= 0; --w) {
+    if (w < warp) value = op(totals[w], value);
+  }
   return value;
 }
 
-__global__ void __launch_bounds__(kThreads) plan_decode_kernel(const PlanParams params) {
+// Lane i writes word i of the record.
+__device__ void write_part(const DecodePart& part, const TileRange& pages, const PlanParams& params,
+                           int index) {
+  constexpr int kPageWord = static_cast<int>(offsetof(DecodePart, pages) / sizeof(int32_t));
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int page = lane - kPageWord;
+  int word = 0;
+  if (page >= 0) {
+    if (page < pages.end - pages.begin) {
+      word = params.page_table[part.seq * params.page_table_stride + pages.begin + page];
+    }
+  } else {
+    const auto* words = reinterpret_cast<const int32_t*>(&part);
+#pragma unroll
+    for (int i = 0; i < kPageWord; ++i) word = i == lane ? words[i] : word;
+  }
+  reinterpret_cast<int32_t*>(&params.parts[index])[lane] = word;
+}
+
+__global__ void __launch_bounds__(kThreads) plan_decode_kernel(const __grid_constant__ PlanParams params) {
   __shared__ DecodeSequence seqs[kMaxDecodeSeqs];
-  __shared__ int end_cost[kMaxDecodeSeqs];  // cost of all sequences up to and including this one
+  __shared__ int end_cost[kMaxDecodeSeqs];  // of all sequences up to and including this one
   __shared__ DecodeCut cuts[kThreads];
   __shared__ DecodeBoundary boundaries[kThreads];
   __shared__ int cost_totals[kWarps];
   __shared__ Running running_totals[kWarps];
   const int thread = static_cast<int>(threadIdx.x);
+  // A thread's sequences follow one another, so that one scan over threads gives every running total.
+  const int per_thread = (params.num_seqs + kThreads - 1) / kThreads;
+  const int first_index = thread * per_thread;
+  const int end_index = min(first_index + per_thread, params.num_seqs);
   grid_dependency_wait();
   launch_dependents();
 
   int cost = 0;
-#pragma unroll
-  for (int i = 0; i < kSeqsPerThread; ++i) {
-    const int index = thread * kSeqsPerThread + i;
-    if (index >= params.num_seqs) break;
+  for (int index = first_index; index < end_index; ++index) {
     const int q_row = params.q_begin != nullptr ? params.q_begin[index] : index * params.q_len;
     const DecodeSequence seq =
         decode_sequence(params.spans, params.kv_len[index], params.q_len, params.window, q_row);
     seqs[index] = seq;
     params.seqs[index] = seq;
-    cost += unit_cost(seq) * params.num_kv_heads;
+    cost += sequence_cost(seq);
     end_cost[index] = cost;
   }
   const int inclusive = block_scan(
       cost, cost_totals, [](int v, int step) { return __shfl_up_sync(~0U, v, step); },
       [](int a, int b) { return a + b; });
-#pragma unroll
-  for (int i = 0; i < kSeqsPerThread; ++i) {
-    const int index = thread * kSeqsPerThread + i;
-    if (index < params.num_seqs) end_cost[index] += inclusive - cost;
-  }
+  for (int index = first_index; index < end_index; ++index) end_cost[index] += inclusive - cost;
   __syncthreads();
 
   const int total = end_cost[params.num_seqs - 1];
   const int snap = total / (params.num_parts * kSnapDivisor);
-  DecodeCut cut{params.num_seqs, 0, 0};
+  DecodeCut cut{params.num_seqs, 0};
   if (thread < params.num_parts) {
-    const int target = static_cast<int>(static_cast<int64_t>(total) * thread / params.num_parts);
+    const int target = part_begin(total, thread, params.num_parts);
     int low = 0;
     int high = params.num_seqs - 1;
     while (low < high) {
@@ -102,17 +125,15 @@ __global__ void __launch_bounds__(kThreads) plan_decode_kernel(const PlanParams 
         low = middle + 1;
       }
     }
-    const int begin_cost = low > 0 ? end_cost[low - 1] : 0;
-    cut = cut_within(seqs, params.num_seqs, low, params.num_kv_heads, target - begin_cost, snap);
+    cut = cut_within(seqs, params.num_seqs, low, target - (low > 0 ? end_cost[low - 1] : 0), snap);
   }
   cuts[thread] = cut;
   __syncthreads();
 
   const bool inside = is_inside(cut, seqs, params.num_seqs);
-  const DecodeCut before = thread > 0 ? cuts[thread - 1] : DecodeCut{};
-  const bool first = inside && !(thread > 0 && before.seq == cut.seq && before.head == cut.head &&
-                                 is_inside(before, seqs, params.num_seqs));
-  const int slots = first ? slots_of_cut_unit(seqs[cut.seq], cut.span) : 0;
+  const DecodeCut before = thread > 0 ? cuts[thread - 1] : DecodeCut{-1, 0};
+  const bool first = inside && !(before.seq == cut.seq && is_inside(before, seqs, params.num_seqs));
+  const int slots = first ? slots_of_cut_sequence(seqs[cut.seq], cut.span) : 0;
   const Running running = block_scan(
       Running{slots, first ? thread : 0}, running_totals,
       [](Running v, int step) {
@@ -123,17 +144,20 @@ __global__ void __launch_bounds__(kThreads) plan_decode_kernel(const PlanParams 
   boundary.cut = cut;
   boundary.inside = inside;
   if (inside) {
-    boundary.unit_cut = cuts[running.first].span;
-    boundary.slot = running.slots - slots_of_cut_unit(seqs[cut.seq], boundary.unit_cut);
+    boundary.seq_cut = cuts[running.first].span;
+    boundary.slot = running.slots - slots_of_cut_sequence(seqs[cut.seq], boundary.seq_cut);
     boundary.counter = running.first;
   }
   boundaries[thread] = boundary;
   __syncthreads();
 
-  if (thread < params.num_parts) {
-    params.parts[thread] = make_part(boundaries[thread], boundaries[thread + 1], seqs, params.num_kv_heads);
-    params.counters[thread] = 0;
+  // Records leave in words, one warp's lanes side by side; page ids are looked up on the way.
+  for (int part = thread / 32; part < params.num_parts; part += kWarps) {
+    const DecodePart made = make_part(boundaries[part], boundaries[part + 1], seqs);
+    const TileRange pages = inline_pages(made, params.page_tiles_log2);
+    write_part(made, pages, params, part);
   }
+  for (int i = thread; i < params.num_counters; i += kThreads) params.counters[i] = 0;
 }
 
 }  // namespace
@@ -151,7 +175,10 @@ Expected<DecodePlan> plan_decode(const DecodeDesc& desc, const DecodeBatch& batc
   params.counters = buffers.counters.as<int32_t>();
   params.num_seqs = batch.num_seqs;
   params.num_parts = buffers.num_parts;
-  params.num_kv_heads = desc.num_kv_heads;
+  params.num_counters = buffers.num_parts * desc.num_kv_heads;
+  params.page_table = batch.page_table;
+  params.page_table_stride = batch.page_table_stride;
+  params.page_tiles_log2 = page_tiles_log2(desc);
   params.q_len = desc.q_len;
   params.window = desc.window;
   params.spans = desc.spans;

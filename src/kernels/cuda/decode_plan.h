@@ -6,8 +6,9 @@
 // and spans are folded left to right, whoever computes them: where the work is cut changes no bit of a
 // result.
 //
-// Units in order (sequence, head) form one line, measured in tiles of kTileTokens keys. The line is cut into
-// equal parts, one for each CTA, at ends of spans.
+// The sequences' spans form one line, measured in tiles of kTileTokens keys, cut into equal parts at ends of
+// spans. A part is the work of a group of HK CTAs, one for each KV head: they read the heads of a page at
+// about the same time, and these lie side by side in memory.
 #pragma once
 
 #include <cstdint>
@@ -20,13 +21,14 @@
 
 namespace bifocal::kernels::cuda {
 
-constexpr int kTileTokens = 64;  // keys of a tile; a page holds a whole number of tiles
+constexpr int kTileLog2 = 6;
+constexpr int kTileTokens = 1 << kTileLog2;  // keys of a tile; a page holds a power of two of them
 
 // Span length: the smallest power of two, within bounds, that gives at most max_spans spans.
 struct SpanRule {
   int32_t min_log2 = 7;
-  int32_t max_log2 = 10;
-  int32_t max_spans = 64;
+  int32_t max_log2 = 9;
+  int32_t max_spans = 8;
 };
 
 BIFOCAL_HD int span_log2(const SpanRule& rule, int kv_len) {
@@ -63,102 +65,126 @@ BIFOCAL_HD DecodeSequence decode_sequence(const SpanRule& rule, int kv_len, int 
 }
 
 BIFOCAL_HD int tiles_per_span(const DecodeSequence& seq) {
-  return (1 << seq.span_log2) / kTileTokens;
+  return 1 << (seq.span_log2 - kTileLog2);
 }
 
-// Cost of a unit, in tiles.
-BIFOCAL_HD int unit_cost(const DecodeSequence& seq) {
-  return (seq.span_end - seq.span_begin) * tiles_per_span(seq);
+struct TileRange {
+  int begin;
+  int end;
+};
+
+// The tiles of a span that hold keys.
+BIFOCAL_HD TileRange tiles_of_span(const DecodeSequence& seq, int span) {
+  const int per_span = tiles_per_span(seq);
+  const int first = seq.kv_begin >> kTileLog2;
+  const int last = (seq.kv_end + kTileTokens - 1) >> kTileLog2;
+  const int begin = span * per_span;
+  return {begin > first ? begin : first, begin + per_span < last ? begin + per_span : last};
 }
 
-// A place between two spans: before span `span` of (seq, head).
+// Cost of a sequence, in tiles of a head.
+BIFOCAL_HD int sequence_cost(const DecodeSequence& seq) {
+  return (seq.span_end - seq.span_begin) << (seq.span_log2 - kTileLog2);
+}
+
+// A place between two spans: before span `span` of sequence `seq`.
 struct DecodeCut {
   int32_t seq = 0;
-  int32_t head = 0;
   int32_t span = 0;
 };
 
-// Whether the cut parts a unit. seqs: [num_seqs].
+// Whether the cut parts a sequence. seqs: [num_seqs].
 BIFOCAL_HD bool is_inside(const DecodeCut& cut, const DecodeSequence* seqs, int num_seqs) {
   return cut.seq < num_seqs && cut.span > seqs[cut.seq].span_begin;
 }
 
-// A cut moves to the end of a unit that is nearer than a part's share divided by this.
+// Where part `part` of `num_parts` begins on a line of `total` tiles: total * part / num_parts, nearly, in
+// 32 bits. Never decreases; 0 for part 0.
+BIFOCAL_HD int part_begin(int total, int part, int num_parts) {
+  const int whole = total / num_parts;
+  return whole * part + (total - whole * num_parts) * part / num_parts;
+}
+
+// A cut moves to the end of a sequence that is nearer than a part's share divided by this.
 constexpr int kSnapDivisor = 128;
 
 // The cut at `cost` tiles after the start of sequence `index`, rounded down to an end of a span, or to an end
-// of a unit when one lies within `snap` tiles. `cost` is less than the cost of all heads of the sequence.
-BIFOCAL_HD DecodeCut cut_within(const DecodeSequence* seqs, int num_seqs, int index, int num_kv_heads,
-                                int cost, int snap) {
+// of the sequence that lies within `snap` tiles. `cost` is less than the sequence's cost.
+BIFOCAL_HD DecodeCut cut_within(const DecodeSequence* seqs, int num_seqs, int index, int cost, int snap) {
   const DecodeSequence& seq = seqs[index];
-  const int unit = unit_cost(seq);
-  int head = cost / unit;
-  int rest = cost - head * unit;
-  if (rest <= snap && rest * 2 <= unit) rest = 0;
-  if (rest > 0 && unit - rest <= snap) {
-    ++head;
-    rest = 0;
-  }
-  if (head < num_kv_heads) return {index, head, seq.span_begin + rest / tiles_per_span(seq)};
-  return {index + 1, 0, index + 1 < num_seqs ? seqs[index + 1].span_begin : 0};
+  const int left = sequence_cost(seq) - cost;
+  if (cost <= snap && cost <= left) return {index, seq.span_begin};
+  if (left <= snap) return {index + 1, index + 1 < num_seqs ? seqs[index + 1].span_begin : 0};
+  return {index, seq.span_begin + (cost >> (seq.span_log2 - kTileLog2))};
 }
 
-// One CTA's share: `num_units` consecutive units, the first from span `span` on, the last up to `span_end`.
-// Units that several parts share ("cut") leave partial states in slots and count finished spans; who
-// completes the count folds. The part that has a cut unit's first spans folds them at once, into the unit's
-// first slot; every span from `*_cut`, the unit's first cut, on has a slot of its own after it.
+// A part: `num_seqs` consecutive sequences, the first from span `span` on, the last up to `span_end`. A
+// sequence that several parts share ("cut") leaves partial states in slots and counts finished spans, for
+// each head; who completes the count folds. The part that has a cut sequence's first spans folds them at
+// once, into the first slot; every span from `*_cut`, the sequence's first cut, on has a slot of its own
+// after it. What a CTA needs to start is all here, one load away: the first sequence and the first pages.
+constexpr int kInlinePages = 12;
 struct DecodePart {
   int32_t seq = 0;
-  int32_t head = 0;
+  int32_t num_seqs = 0;
   int32_t span = 0;
-  int32_t num_units = 0;
   int32_t span_end = 0;
-  int32_t first_slot = -1;  // of the first unit; -1: not cut
+  int32_t first_slot = -1;  // of the first sequence; -1: not cut
   int32_t first_cut = 0;
   int32_t first_counter = 0;
-  int32_t last_slot = -1;  // of the last unit, when it isn't the first
+  int32_t last_slot = -1;  // of the last sequence, when it isn't the first
   int32_t last_cut = 0;
   int32_t last_counter = 0;
-  int32_t padding[5] = {0, 0, 0, 0, 0};
+  int32_t padding[2] = {0, 0};
+  DecodeSequence first_seq;
+  int32_t pages[kInlinePages] = {};
 };
-static_assert(sizeof(DecodePart) == 64 && sizeof(DecodeSequence) == 32);
+static_assert(sizeof(DecodePart) == 128 && sizeof(DecodeSequence) == 32);
 
-// A cut and, when it lies inside a unit, where that unit's partial states are.
+// Pages that the part reads first: [begin, end), at most kInlinePages. A page holds 2^page_tiles_log2 tiles.
+BIFOCAL_HD TileRange inline_pages(const DecodePart& part, int page_tiles_log2) {
+  if (part.num_seqs == 0) return {0, 0};
+  const int last_span = part.num_seqs == 1 ? part.span_end : part.first_seq.span_end;
+  const int begin = tiles_of_span(part.first_seq, part.span).begin >> page_tiles_log2;
+  const int last_tile = tiles_of_span(part.first_seq, last_span - 1).end;
+  const int end = (last_tile + (1 << page_tiles_log2) - 1) >> page_tiles_log2;
+  return {begin, end < begin + kInlinePages ? end : begin + kInlinePages};
+}
+
+// A cut and, when it lies inside a sequence, where that sequence's partial states are.
 struct DecodeBoundary {
   DecodeCut cut;
   bool inside = false;
-  int32_t slot = 0;      // the unit's first
-  int32_t unit_cut = 0;  // span of the unit's first cut
-  int32_t counter = 0;   // the unit's counter: index of its first cut
+  int32_t slot = 0;     // the sequence's first
+  int32_t seq_cut = 0;  // span of the sequence's first cut
+  int32_t counter = 0;  // index of its first cut
 };
 
-// Slots of a unit whose first cut is before `span`: one for all spans before it, one for each span after.
-BIFOCAL_HD int slots_of_cut_unit(const DecodeSequence& seq, int span) {
+// Slots of a sequence whose first cut is before `span`: one for all spans before it, one for each span after.
+BIFOCAL_HD int slots_of_cut_sequence(const DecodeSequence& seq, int span) {
   return 1 + seq.span_end - span;
 }
 
 // The part between two boundaries. seqs: [B].
 BIFOCAL_HD DecodePart make_part(const DecodeBoundary& begin, const DecodeBoundary& end,
-                                const DecodeSequence* seqs, int num_kv_heads) {
+                                const DecodeSequence* seqs) {
   DecodePart part;
   part.seq = begin.cut.seq;
-  part.head = begin.cut.head;
   part.span = begin.cut.span;
-  const int begin_unit = begin.cut.seq * num_kv_heads + begin.cut.head;
-  const int end_unit = end.cut.seq * num_kv_heads + end.cut.head;
-  if (begin_unit == end_unit && begin.cut.span == end.cut.span) return part;
-  part.num_units = end_unit - begin_unit + (end.inside ? 1 : 0);
-  part.span_end = end.inside ? end.cut.span : seqs[(end_unit - 1) / num_kv_heads].span_end;
-  const bool single = part.num_units == 1;
+  if (begin.cut.seq == end.cut.seq && begin.cut.span == end.cut.span) return part;
+  part.first_seq = seqs[begin.cut.seq];
+  part.num_seqs = end.cut.seq - begin.cut.seq + (end.inside ? 1 : 0);
+  part.span_end = end.inside ? end.cut.span : seqs[end.cut.seq - 1].span_end;
+  const bool single = part.num_seqs == 1;
   if (begin.inside || (single && end.inside)) {
     const DecodeBoundary& cut = begin.inside ? begin : end;
     part.first_slot = cut.slot;
-    part.first_cut = cut.unit_cut;
+    part.first_cut = cut.seq_cut;
     part.first_counter = cut.counter;
   }
   if (end.inside && !single) {
     part.last_slot = end.slot;
-    part.last_cut = end.unit_cut;
+    part.last_cut = end.seq_cut;
     part.last_counter = end.counter;
   }
   return part;

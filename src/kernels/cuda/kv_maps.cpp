@@ -10,6 +10,7 @@ namespace bifocal::kernels::cuda {
 namespace {
 
 constexpr int kPanel = 64;  // columns: 128 bytes of bf16, the width of the swizzle
+constexpr int kGroup = 8;   // tokens: after so many rows the swizzle repeats
 
 struct Encoder {
   decltype(&cuTensorMapEncodeTiled) encode = nullptr;
@@ -27,22 +28,46 @@ Expected<Encoder> find_encoder() {
   return Encoder{reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function)};
 }
 
-Status encode(const Encoder& encoder, void* base, int head_dim, int page_size, int num_kv_heads,
-              int num_pages, int64_t token_stride, int64_t head_stride, int64_t page_stride,
+struct Geometry {
+  int head_dim;
+  int page_size;
+  int num_kv_heads;
+  int num_pages;
+  int64_t token_stride;  // elements
+  int64_t head_stride;
+  int64_t page_stride;
+};
+
+// Heads that follow one another at the distance of a page's tokens, or pages that do.
+Expected<TileOrigin> find_origin(const Geometry& g) {
+  const int groups = g.page_size / kGroup;
+  if (g.head_stride == g.token_stride * g.page_size) return TileOrigin{groups, 0, true};
+  if (g.page_stride == g.token_stride * g.page_size) return TileOrigin{0, groups, false};
+  return invalid_argument(
+      "KV cache on the GPU: neither heads nor pages lie at a distance of page size times "
+      "token stride; strides are " +
+      std::to_string(g.page_stride) + ", " + std::to_string(g.head_stride) + ", " +
+      std::to_string(g.token_stride));
+}
+
+Status encode(const Encoder& encoder, void* base, const Geometry& g, const TileOrigin& origin,
               CUtensorMap* map) {
   const auto bytes = [](int64_t elements) { return static_cast<cuuint64_t>(elements * 2); };
   const auto size = [](int n) { return static_cast<cuuint64_t>(n); };
-  const std::array<cuuint64_t, 5> dims = {size(kPanel), size(page_size), size(head_dim / kPanel),
-                                          size(num_kv_heads), size(num_pages)};
-  const std::array<cuuint64_t, 4> strides = {bytes(token_stride), bytes(kPanel), bytes(head_stride),
-                                             bytes(page_stride)};
-  const std::array<cuuint32_t, 5> box = {kPanel, kTileTokens, static_cast<cuuint32_t>(head_dim / kPanel), 1,
-                                         1};
+  const int panels = g.head_dim / kPanel;
+  const int groups = g.page_size / kGroup * (origin.pages_outermost ? g.num_kv_heads : g.num_pages);
+  const std::array<cuuint64_t, 5> dims = {size(kPanel), size(kGroup), size(panels), size(groups),
+                                          size(origin.pages_outermost ? g.num_pages : g.num_kv_heads)};
+  const std::array<cuuint64_t, 4> strides = {bytes(g.token_stride), bytes(kPanel),
+                                             bytes(g.token_stride * kGroup),
+                                             bytes(origin.pages_outermost ? g.page_stride : g.head_stride)};
+  const std::array<cuuint32_t, 5> box = {kPanel, kGroup, static_cast<cuuint32_t>(panels),
+                                         kTileTokens / kGroup, 1};
   const std::array<cuuint32_t, 5> steps = {1, 1, 1, 1, 1};
   const CUresult result =
       encoder.encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 5, base, dims.data(), strides.data(), box.data(),
                      steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                     CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+                     CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS) {
     return internal_error("cuTensorMapEncodeTiled failed with error " +
                           std::to_string(static_cast<int>(result)));
@@ -52,7 +77,7 @@ Status encode(const Encoder& encoder, void* base, int head_dim, int page_size, i
 
 }  // namespace
 
-Status make_kv_maps(const PagedKv& kv, int num_pages, KvMaps* maps) {
+Expected<KvMaps> make_kv_maps(const PagedKv& kv, int num_pages) {
   if (kv.dtype != DType::bf16) return invalid_argument("KV cache on the GPU: dtype must be bf16");
   if (kv.head_dim_k % kPanel != 0 || kv.head_dim_k != kv.head_dim_v) {
     return invalid_argument("KV cache on the GPU: head dims must be equal multiples of 64, got " +
@@ -69,11 +94,23 @@ Status make_kv_maps(const PagedKv& kv, int num_pages, KvMaps* maps) {
                               std::to_string(stride));
     }
   }
+  if (kv.k_page_stride != kv.v_page_stride || kv.k_head_stride != kv.v_head_stride ||
+      kv.k_token_stride != kv.v_token_stride) {
+    return invalid_argument("KV cache on the GPU: K and V must have the same strides");
+  }
+  const Geometry geometry{kv.head_dim_k,     kv.page_size,     kv.num_kv_heads, num_pages,
+                          kv.k_token_stride, kv.k_head_stride, kv.k_page_stride};
   BIFOCAL_ASSIGN_OR_RETURN(const Encoder encoder, find_encoder());
-  BIFOCAL_RETURN_IF_ERROR(encode(encoder, kv.k, kv.head_dim_k, kv.page_size, kv.num_kv_heads, num_pages,
-                                 kv.k_token_stride, kv.k_head_stride, kv.k_page_stride, &maps->k));
-  return encode(encoder, kv.v, kv.head_dim_v, kv.page_size, kv.num_kv_heads, num_pages, kv.v_token_stride,
-                kv.v_head_stride, kv.v_page_stride, &maps->v);
+  KvMaps maps;
+  BIFOCAL_ASSIGN_OR_RETURN(maps.origin, find_origin(geometry));
+  std::array<CUtensorMap, 2> host{};
+  BIFOCAL_RETURN_IF_ERROR(encode(encoder, kv.k, geometry, maps.origin, &host[0]));
+  BIFOCAL_RETURN_IF_ERROR(encode(encoder, kv.v, geometry, maps.origin, &host[1]));
+  BIFOCAL_ASSIGN_OR_RETURN(maps.maps, DeviceMemory::allocate(sizeof(host)));
+  BIFOCAL_RETURN_IF_ERROR(
+      to_status(cudaMemcpy(maps.maps.as<void>(), host.data(), sizeof(host), cudaMemcpyHostToDevice),
+                "copying tensor maps"));
+  return maps;
 }
 
 }  // namespace bifocal::kernels::cuda

@@ -11,10 +11,10 @@
 namespace bifocal::kernels::cuda {
 
 template <class... Params, class... Args>
-Status launch_kernel(void (*kernel)(Params...), int grid, int block, int smem_bytes,
+Status launch_kernel(void (*kernel)(Params...), dim3 grid, int block, int smem_bytes,
                      const LaunchOptions& options, std::string_view what, const Args&... args) {
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(grid));
+  config.gridDim = grid;
   config.blockDim = dim3(static_cast<unsigned>(block));
   config.dynamicSmemBytes = static_cast<size_t>(smem_bytes);
   config.stream = options.stream;
@@ -28,6 +28,9 @@ Status launch_kernel(void (*kernel)(Params...), int grid, int block, int smem_by
 
 // What plan_decode checks of its arguments.
 Status check_batch(const DecodeDesc& desc, const DecodeBatch& batch, const DecodeBuffers& buffers);
+
+// log2 of the tiles in a page.
+int page_tiles_log2(const DecodeDesc& desc);
 
 // Rows of a unit rounded up to the columns of an mma: 8 or 16.
 int padded_rows(const DecodeDesc& desc);

@@ -131,7 +131,9 @@ GpuProblem::GpuProblem(AttentionCase description) : case_(std::move(description)
   kv.k_page_stride = kv.v_page_stride = static_cast<int64_t>(page_elements);
   kv.k_head_stride = kv.v_head_stride = static_cast<int64_t>(head_elements);
   kv.k_token_stride = kv.v_token_stride = static_cast<int64_t>(token_elements);
-  BIFOCAL_CHECK(make_kv_maps(kv, num_pages_, &maps_).ok());
+  auto maps = make_kv_maps(kv, num_pages_);
+  BIFOCAL_CHECK(maps.ok());
+  maps_ = std::move(*maps);
 }
 
 AttentionResult GpuProblem::reference() const {

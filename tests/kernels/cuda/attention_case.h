@@ -67,7 +67,7 @@ class GpuProblem {
   float scale_ = 1.0F;
   int64_t page_table_stride_ = 0;
   DeviceMemory q_, k_, v_, sinks_, kv_len_, q_len_, q_begin_, page_table_, out_, lse_;
-  KvMaps maps_{};
+  KvMaps maps_;
 };
 
 // ||a - b|| / ||b||; infinite when any element is NaN.

@@ -4,8 +4,7 @@
 
 #include <map>
 #include <random>
-#include <set>
-#include <tuple>
+#include <utility>
 
 #include "kernels/cuda/plan_on_host.h"
 
@@ -29,54 +28,50 @@ struct Share {
   int64_t total = 0;
 };
 
-// Every span of every unit belongs to exactly one part; slots and counters of different units are apart.
-Share check_plan(const HostPlan& plan, int num_kv_heads) {
-  std::map<std::tuple<int, int, int>, int> owners;  // (seq, head, span) -> times
-  std::map<int, std::pair<int, int>> counters;      // counter -> unit
-  std::map<int, std::tuple<int, int, int>> slots;   // slot -> (seq, head, span, or -1 for the prefix)
+// Every span of every sequence belongs to exactly one part; slots and counters of different sequences are
+// apart.
+Share check_plan(const HostPlan& plan) {
+  std::map<std::pair<int, int>, int> owners;  // (seq, span) -> times
+  std::map<int, int> counters;                // counter -> seq
+  std::map<int, std::pair<int, int>> slots;   // slot -> (seq, span, or -1 for the first spans together)
   Share share;
   for (const DecodePart& part : plan.parts) {
-    int seq = part.seq;
-    int head = part.head;
     int64_t tiles = 0;
-    for (int unit = 0; unit < part.num_units; ++unit) {
+    for (int i = 0; i < part.num_seqs; ++i) {
+      const int seq = part.seq + i;
       const DecodeSequence& s = plan.seqs[static_cast<size_t>(seq)];
-      const bool last = unit == part.num_units - 1;
-      const int begin = unit == 0 ? part.span : s.span_begin;
+      const bool last = i == part.num_seqs - 1;
+      const int begin = i == 0 ? part.span : s.span_begin;
       const int end = last ? part.span_end : s.span_end;
       EXPECT_LT(begin, end);
-      for (int span = begin; span < end; ++span) ++owners[{seq, head, span}];
+      for (int span = begin; span < end; ++span) ++owners[{seq, span}];
       tiles += int64_t{end - begin} * tiles_per_span(s);
 
       const bool whole = begin == s.span_begin && end == s.span_end;
-      const int slot = unit == 0 ? part.first_slot : (last ? part.last_slot : -1);
-      EXPECT_EQ(whole, slot < 0) << "a unit is cut exactly when somebody else has part of it";
-      if (slot >= 0) {
-        const int cut = unit == 0 ? part.first_cut : part.last_cut;
-        const int counter = unit == 0 ? part.first_counter : part.last_counter;
-        EXPECT_LT(counter, static_cast<int>(plan.parts.size()));
-        EXPECT_EQ(counters.try_emplace(counter, seq, head).first->second, std::make_pair(seq, head));
-        if (begin == s.span_begin) {
-          EXPECT_EQ(end, cut);
-          EXPECT_TRUE(slots.try_emplace(slot, seq, head, -1).second);
-        } else {
-          for (int span = begin; span < end; ++span) {
-            EXPECT_TRUE(slots.try_emplace(slot + 1 + span - cut, seq, head, span).second);
-          }
+      const int slot = i == 0 ? part.first_slot : (last ? part.last_slot : -1);
+      EXPECT_EQ(whole, slot < 0) << "a sequence is cut exactly when another part has some of it";
+      if (slot < 0) continue;
+      const int cut = i == 0 ? part.first_cut : part.last_cut;
+      const int counter = i == 0 ? part.first_counter : part.last_counter;
+      EXPECT_LT(counter, static_cast<int>(plan.parts.size()));
+      EXPECT_EQ(counters.try_emplace(counter, seq).first->second, seq);
+      if (begin == s.span_begin) {
+        EXPECT_EQ(end, cut);
+        EXPECT_TRUE(slots.try_emplace(slot, seq, -1).second);
+      } else {
+        for (int span = begin; span < end; ++span) {
+          EXPECT_TRUE(slots.try_emplace(slot + 1 + span - cut, seq, span).second);
         }
       }
-      if (++head == num_kv_heads) {
-        head = 0;
-        ++seq;
-      }
+    }
+    if (part.num_seqs > 0) {
+      EXPECT_EQ(part.first_seq.kv_end, plan.seqs[static_cast<size_t>(part.seq)].kv_end);
     }
     share.tiles = std::max(share.tiles, tiles);
     share.total += tiles;
   }
   size_t spans = 0;
-  for (const DecodeSequence& s : plan.seqs) {
-    spans += static_cast<size_t>(s.span_end - s.span_begin) * static_cast<size_t>(num_kv_heads);
-  }
+  for (const DecodeSequence& s : plan.seqs) spans += static_cast<size_t>(s.span_end - s.span_begin);
   EXPECT_EQ(owners.size(), spans);
   for (const auto& [key, times] : owners) EXPECT_EQ(times, 1);
   for (const auto& [slot, key] : slots) EXPECT_LT(slot, plan.num_slots);
@@ -91,9 +86,9 @@ TEST(DecodePlan, EverySpanHasOneOwner) {
     const int q_len = std::uniform_int_distribution<int>(1, 4)(random);
     const int window = round % 3 == 0 ? std::uniform_int_distribution<int>(1, 5000)(random) : 0;
     const HostPlan plan =
-        plan_on_host(random_lengths(random, num_seqs, 40000), heads, q_len, window, SpanRule{}, kSms);
-    ASSERT_EQ(plan.parts.size(), static_cast<size_t>(kSms));
-    check_plan(plan, heads);
+        plan_on_host(random_lengths(random, num_seqs, 40000), q_len, window, SpanRule{}, kSms / heads);
+    ASSERT_EQ(plan.parts.size(), static_cast<size_t>(kSms / heads));
+    check_plan(plan);
     if (HasFailure()) FAIL() << "round " << round;
   }
 }
@@ -101,25 +96,24 @@ TEST(DecodePlan, EverySpanHasOneOwner) {
 TEST(DecodePlan, PartsAreBalanced) {
   std::mt19937 random(12);
   for (int round = 0; round < 100; ++round) {
-    const HostPlan plan = plan_on_host(random_lengths(random, 64, 32768), 8, 1, 0, SpanRule{}, kSms);
-    const Share share = check_plan(plan, 8);
-    // No part is above its share by more than one span and the snap.
-    const int64_t fair = share.total / kSms;
-    EXPECT_LE(share.tiles, fair + fair / kSnapDivisor + (1 << SpanRule{}.max_log2) / kTileTokens + 1);
+    const int num_parts = kSms / 8;
+    const HostPlan plan = plan_on_host(random_lengths(random, 64, 32768), 1, 0, SpanRule{}, num_parts);
+    const Share share = check_plan(plan);
+    // No part is above its share by more than one span and two snaps.
+    const int64_t fair = share.total / num_parts;
+    EXPECT_LE(share.tiles, fair + 2 * fair / kSnapDivisor + 2 * (1 << SpanRule{}.max_log2) / kTileTokens);
   }
 }
 
 TEST(DecodePlan, OneSpanEachWhenTheyFit) {
-  // 4 heads of 16 spans: 64 spans, fewer than parts.
-  const HostPlan plan = plan_on_host({2048}, 4, 1, 0, SpanRule{}, kSms);
-  const Share share = check_plan(plan, 4);
-  EXPECT_EQ(share.tiles, 2);
+  const HostPlan plan = plan_on_host({2048}, 1, 0, SpanRule{7, 10, 64}, 33);  // 16 spans
+  EXPECT_EQ(check_plan(plan).tiles, 2);
 }
 
 TEST(DecodePlan, SpansDependOnTheSequenceAlone) {
   const SpanRule rule;
-  const HostPlan alone = plan_on_host({9001}, 8, 1, 0, rule, kSms);
-  const HostPlan among = plan_on_host({17, 9001, 100000}, 8, 1, 0, rule, 7);
+  const HostPlan alone = plan_on_host({9001}, 1, 0, rule, 16);
+  const HostPlan among = plan_on_host({17, 9001, 100000}, 1, 0, rule, 7);
   EXPECT_EQ(alone.seqs[0].span_log2, among.seqs[1].span_log2);
   EXPECT_EQ(alone.seqs[0].span_end, among.seqs[1].span_end);
 }
@@ -134,12 +128,13 @@ TEST(DecodePlan, SpanLengthGrowsWithTheSequence) {
 }
 
 TEST(DecodePlan, EmptySequencesHaveAnOwnerToo) {
-  const HostPlan plan = plan_on_host({0, 0, 0}, 2, 1, 0, SpanRule{}, kSms);
-  check_plan(plan, 2);
+  const HostPlan plan = plan_on_host({0, 0, 0}, 1, 0, SpanRule{}, kSms);
+  check_plan(plan);
 }
 
 TEST(DecodePlan, WindowSkipsWholeSpans) {
-  const DecodeSequence seq = decode_sequence(SpanRule{}, 5000, 1, 128, 0);
+  const SpanRule rule{7, 10, 64};
+  const DecodeSequence seq = decode_sequence(rule, 5000, 1, 128, 0);
   EXPECT_EQ(seq.kv_begin, 5000 - 128);
   EXPECT_EQ(seq.span_begin, (5000 - 128) / 128);
   EXPECT_EQ(seq.span_end, 40);

@@ -1,4 +1,5 @@
-// attention_gpu [--what decode,mixed,plan] [--quick] [--spans MIN_LOG2,MAX_LOG2,MAX_SPANS]
+// attention_gpu [--what decode,mixed,plan] [--quick] [--shape H,HK,B,LEN] [--spans
+// MIN_LOG2,MAX_LOG2,MAX_SPANS]
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -13,6 +14,10 @@ int main(int argc, char** argv) {
     const std::string flag = argv[i];
     if (flag == "--quick") {
       options.quick = true;
+    } else if (flag == "--shape" && i + 1 < argc &&
+               std::sscanf(argv[i + 1], "%d,%d,%d,%d", &options.heads, &options.kv_heads, &options.batch,
+                           &options.len) == 4) {
+      ++i;
     } else if (flag == "--what" && i + 1 < argc) {
       options.what = argv[++i];
     } else if (flag == "--spans" && i + 1 < argc &&
@@ -21,7 +26,8 @@ int main(int argc, char** argv) {
       ++i;
     } else {
       std::fprintf(stderr,
-                   "usage: %s [--what decode,mixed,plan] [--quick] [--spans MIN_LOG2,MAX_LOG2,MAX_SPANS]\n",
+                   "usage: %s [--what decode,mixed,plan] [--quick] [--shape H,HK,B,LEN] [--spans "
+                   "MIN_LOG2,MAX_LOG2,MAX_SPANS]\n",
                    argv[0]);
       return 2;
     }
@@ -52,6 +58,17 @@ int main(int argc, char** argv) {
       const double us = cold.us(mb << 20);
       std::printf("| %zu | %.2f | %.0f | %s |\n", mb, us, static_cast<double>(mb << 20) / us / 1e3,
                   cold.kernel().c_str());
+    }
+    std::printf("\n");
+  }
+  if (wanted("random")) {
+    std::printf("| MB in random pieces of 16 KB | together | us | GB/s |\n|---|---|---|---|\n");
+    for (const size_t mb : {size_t{128}, size_t{2048}}) {
+      for (const int together : {1, 2, 4, 8}) {
+        const double us = cold.random_us(mb << 20, together);
+        std::printf("| %zu | %d | %.2f | %.0f |\n", mb, together, us,
+                    static_cast<double>(mb << 20) / us / 1e3);
+      }
     }
     std::printf("\n");
   }

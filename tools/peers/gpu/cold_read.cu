@@ -48,7 +48,7 @@ __global__ void clock_kernel(unsigned long long* out) {
 
 // Bulk copies into a ring of stages; nobody looks at the bytes.
 template <int kChunk, int kStages>
-__global__ void __launch_bounds__(32) read_bulk(const uint8_t* data, size_t bytes) {
+__global__ void __launch_bounds__(32) read_bulk(const uint8_t* data, size_t bytes, int random) {
   extern __shared__ __align__(128) uint8_t ring[];
   __shared__ uint64_t full[kStages];
   if (threadIdx.x != 0) return;
@@ -56,6 +56,10 @@ __global__ void __launch_bounds__(32) read_bulk(const uint8_t* data, size_t byte
   mbarrier_init_fence();
   const size_t chunks = (bytes + kChunk - 1) / kChunk;
   const auto issue = [&](size_t chunk, int slot) {
+    // random > 0: groups of so many chunks in an order that jumps about; the number of groups is a power of
+    // two.
+    if (random > 0)
+      chunk = ((chunk / random * 2654435761ULL) & (chunks / random - 1)) * random + chunk % random;
     const size_t size = min(static_cast<size_t>(kChunk), bytes - chunk * kChunk);
     mbarrier_expect(&full[slot], static_cast<uint32_t>(size));
     load_bulk(ring + slot * kChunk, data + chunk * kChunk, static_cast<uint32_t>(size), &full[slot]);
@@ -99,10 +103,10 @@ __global__ void __launch_bounds__(512) read_plain(const uint4* data, size_t coun
 }
 
 template <int kChunk, int kStages>
-void launch_bulk(int grid, const uint8_t* data, size_t bytes, cudaStream_t stream) {
+void launch_bulk(int grid, const uint8_t* data, size_t bytes, cudaStream_t stream, int random = 0) {
   const auto kernel = read_bulk<kChunk, kStages>;
   CUDA_OK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kChunk * kStages));
-  kernel<<<grid, 32, kChunk * kStages, stream>>>(data, bytes);
+  kernel<<<grid, 32, kChunk * kStages, stream>>>(data, bytes, random);
 }
 
 }  // namespace
@@ -172,6 +176,19 @@ double ColdRead::us(size_t bytes) {
   CUDA_OK(cudaFree(sink));
   known_[bytes] = best;
   return best;
+}
+
+double ColdRead::random_us(size_t bytes, int together) {
+  const size_t sets = std::min<size_t>(pool_bytes_ / bytes, 64);
+  return time_graph(
+             static_cast<int>(std::max<size_t>(sets, 4)),
+             [&](int i, cudaStream_t stream) {
+               launch_bulk<16384, 8>(
+                   num_sms_, static_cast<const uint8_t*>(pool_) + static_cast<size_t>(i) % sets * bytes,
+                   bytes, stream, together);
+             },
+             5)
+      .us;
 }
 
 }  // namespace bifocal::peers

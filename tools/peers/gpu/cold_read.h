@@ -20,6 +20,8 @@ class ColdRead {
   ColdRead(const void* pool, size_t pool_bytes, int num_sms)
       : pool_(pool), pool_bytes_(pool_bytes), num_sms_(num_sms) {}
   double us(size_t bytes);
+  // The same with 16 KB pieces in random order, `together` of them side by side.
+  double random_us(size_t bytes, int together);
   const std::string& kernel() const { return kernel_; }  // that won last
 
  private:

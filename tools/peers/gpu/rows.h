@@ -14,6 +14,10 @@ struct Options {
   std::string what = "decode,plan,mixed";
   kernels::cuda::SpanRule spans;
   bool quick = false;
+  int heads = 0;  // one shape only, when set
+  int kv_heads = 0;
+  int batch = 0;
+  int len = 0;
 };
 
 // Large pools of random bf16 that everything is read from.

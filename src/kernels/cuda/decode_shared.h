@@ -1,0 +1,114 @@
+// What the warps of the decode kernel share: parameters, the layout of shared memory, the rings.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "kernels/cuda/decode.h"
+#include "kernels/cuda/ptx.h"
+#include "kernels/cuda/softmax_state.h"
+
+namespace bifocal::kernels::cuda {
+
+// Eight warps compute, in two teams that take tiles in turn; a warp has 16 keys of its team's tile. The
+// others fold and produce.
+constexpr int kTeams = 2;
+constexpr int kWarpsPerTeam = kTileTokens / 16;
+constexpr int kConsumerWarps = kTeams * kWarpsPerTeam;
+constexpr int kRunSlots = 4;
+
+struct DecodeParams {
+  const DecodePart* parts;
+  const DecodeSequence* seqs;
+  int32_t* counters;
+  float* partial_o;         // [slots][kRows][D], unnormalised
+  SoftmaxState* partial_s;  // [slots][kRows]
+  const CUtensorMap* k_map;
+  const CUtensorMap* v_map;
+  const int32_t* page_table;
+  int64_t page_table_stride;
+  const uint16_t* q;
+  int64_t q_stride;
+  uint16_t* out;
+  int64_t out_stride;
+  const float* sinks;
+  float* lse;
+  TileOrigin origin;
+  int page_tiles_log2;
+  int first_page;
+  int num_heads;
+  int num_kv_heads;
+  int group;  // H / HK
+  int q_len;
+  int window;
+  float softcap;
+  float scale;
+  bool early;
+};
+
+// A part's spans of one sequence: what the producer tells the others.
+struct Run {
+  DecodeSequence seq;
+  int32_t span_begin;
+  int32_t span_end;
+  int32_t slot;  // -1: the sequence is this part's alone
+  int32_t seq_cut;
+  int32_t counter;
+  int32_t padding[3];
+};
+
+template <int kD, int kN>
+struct Shape {
+  static constexpr int kRows = 8 * kN;  // query rows of a unit, padded
+  // Twelve warps may use 168 registers each, up to sixteen 128.
+  static constexpr int kFoldWarps = kD == 256 ? 3 : 4;
+  static constexpr int kFoldThreads = kFoldWarps * 32;
+  static constexpr int kProducerWarp = kConsumerWarps + kFoldWarps;
+  static constexpr int kThreads = (kProducerWarp + 1) * 32;
+  static constexpr int kTileElements = kTileTokens * kD;
+  static constexpr int kTileBytes = kTileElements * 2;
+  // Tiles of K or V in a team's ring, and states of a span that wait to be folded.
+  static constexpr int kSlots = 512 / kD;
+  static constexpr int kFoldSlots = kD * kN > 128 ? 1 : 2;
+  static constexpr int kFoldPitch = kD + 4;  // floats: the fragments' scattered stores meet no conflicts
+  static constexpr int kVectors = kRows * kD / 4;
+  static constexpr int kVectorsPerThread = (kVectors + kFoldThreads - 1) / kFoldThreads;
+};
+
+// The eight warps' states of a span.
+template <int kD, int kN>
+struct SpanStates {
+  using S = Shape<kD, kN>;
+  alignas(16) float o[kConsumerWarps][S::kRows][S::kFoldPitch];
+  SoftmaxState s[kConsumerWarps][S::kRows];
+};
+
+template <int kD, int kN>
+struct Shared {
+  using S = Shape<kD, kN>;
+  alignas(1024) uint16_t tiles[kTeams][S::kSlots][S::kTileElements];
+  alignas(128) uint16_t q[kRunSlots][S::kRows * kD];
+  SpanStates<kD, kN> spans[S::kFoldSlots];
+  Run runs[kRunSlots];
+  Run cut_runs[2];  // the first and the last, when cut
+  uint64_t full[kTeams][S::kSlots];
+  uint64_t empty[kTeams][S::kSlots];
+  uint64_t span_full[S::kFoldSlots];
+  uint64_t span_empty[S::kFoldSlots];
+  uint64_t run_full[kRunSlots];
+  uint64_t run_empty[kRunSlots];
+};
+
+// Position in a ring. Who fills waits for the phase before, who empties for the phase itself.
+template <int kSlots>
+struct RingCursor {
+  int slot = 0;
+  uint32_t phase = 0;
+  __device__ __forceinline__ void advance() {
+    if (++slot == kSlots) {
+      slot = 0;
+      phase ^= 1;
+    }
+  }
+};
+
+}  // namespace bifocal::kernels::cuda
