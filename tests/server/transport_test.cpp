@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <thread>
+#include <tuple>
 
 #include "base/hash.h"
 #include "server/server_fixture.h"
@@ -48,6 +49,23 @@ TEST(Transport, PipelinesBehindAStream) {
   server.engine.pause(false);
   EXPECT_EQ(client.receive_reply()->events().back(), "[DONE]");
   EXPECT_EQ(text_of(at(client.receive_reply()->json(), "count")), "3");
+}
+
+TEST(Transport, RefusalsWithoutABodyKeepTheConnection) {
+  TestServer server;
+  Client client(server.port());
+  for (const auto& [method, path, status] :
+       {std::tuple("GET", "/nothing", 404), std::tuple("DELETE", "/health", 405),
+        std::tuple("OPTIONS", "/generate", 204), std::tuple("GET", "/v1/models/other", 404)}) {
+    client.send(make_request(method, path));
+    const auto refused = client.receive_reply();
+    ASSERT_TRUE(refused.has_value()) << path;
+    EXPECT_EQ(refused->status, status) << path;
+    EXPECT_EQ(refused->header("connection"), "keep-alive") << path;
+  }
+  client.send(make_request("GET", "/nothing", "", "Connection: close\r\n"));
+  EXPECT_EQ(client.receive_reply()->header("connection"), "close");
+  EXPECT_TRUE(client.closed_by_server());
 }
 
 TEST(Transport, RequestIdsDiffer) {
