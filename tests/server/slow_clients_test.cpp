@@ -17,7 +17,11 @@ std::string drip(const ServerOptions& options, const std::string& begin) {
   Client client(server.port());
   client.send(begin);
   std::string answer;
-  while (answer.empty() && client.send("a")) answer = client.receive_some(1, milliseconds(10));
+  const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (answer.empty() && client.send("a") && std::chrono::steady_clock::now() < patience) {
+    answer = client.receive_some(1, milliseconds(10));
+  }
+  EXPECT_LT(std::chrono::steady_clock::now(), patience) << "never cut off";
   answer += client.receive_all();
   EXPECT_TRUE(eventually([&] { return server.metric("bifocal_http_open_connections{}") == 1; }));
   return answer.substr(0, 12);

@@ -130,11 +130,18 @@ TEST(Transport, ClientsThatAskFirstAreToldToGoOn) {
   Client nowhere(server.port());
   nowhere.send("POST /nothing HTTP/1.1\r\nHost: localhost\r\n" + ask);
   EXPECT_TRUE(nowhere.receive_all().starts_with("HTTP/1.1 404"));
-  // HTTP/1.0 has no interim answers (RFC 9110, 10.1.1).
+}
+
+// HTTP/1.0 has no interim answers (RFC 9110, 10.1.1): the first one is that the body didn't come.
+TEST(Transport, OldClientsAreNotToldToGoOn) {
+  ServerOptions options = test_options();
+  options.http.body_idle_timeout = std::chrono::milliseconds(50);
+  TestServer server(options);
   Client old(server.port());
-  old.send("POST /tokenize HTTP/1.0\r\nContent-Type: application/json\r\n" + ask);
-  old.send(body);
-  EXPECT_TRUE(old.receive_all().starts_with("HTTP/1.1 200"));
+  old.send(
+      "POST /tokenize HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: 14\r\nExpect: "
+      "100-continue\r\n\r\n");
+  EXPECT_TRUE(old.receive_all().starts_with("HTTP/1.1 408"));
 }
 
 TEST(Transport, ConcurrentClientsEachGetTheirOwn) {
