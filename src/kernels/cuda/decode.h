@@ -26,7 +26,7 @@ struct DecodeDesc {
   int window = 0;        // keys that a row sees, its own included; 0: all
   float softcap = 0.0F;  // 0: none
   float scale = 1.0F;
-  SpanRule spans;
+  SpanRule spans;  // default_span_rule(num_kv_heads), unless a test asks for another
 };
 
 constexpr int kMaxDecodeRows = 16;

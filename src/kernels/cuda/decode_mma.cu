@@ -223,20 +223,22 @@ __device__ __forceinline__ void consume(Shared<kD, kN>& shared, const DecodePara
   }
 }
 
-// By one warp.
+// By one thread: the fence at the end is slow, and 32 lanes would pay for it one after the other.
 template <int kD, int kN>
 __device__ __forceinline__ void init_barriers(Shared<kD, kN>& shared) {
   using S = Shape<kD, kN>;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const auto init = [lane](uint64_t* barriers, int count, uint32_t arrivals) {
-    if (lane < count) mbarrier_init(&barriers[lane], arrivals);
-  };
-  init(shared.full[0], kTeams * S::kSlots, 1);
-  init(shared.empty[0], kTeams * S::kSlots, kWarpsPerTeam);
-  init(shared.span_full, S::kFoldSlots, kConsumerWarps);
-  init(shared.span_empty, S::kFoldSlots, S::kFoldWarps);
-  init(shared.run_full, kRunSlots, 1);
-  init(shared.run_empty, kRunSlots, kConsumerWarps + S::kFoldWarps);
+  for (int i = 0; i < kTeams * S::kSlots; ++i) {
+    mbarrier_init(&shared.full[0][i], 1);
+    mbarrier_init(&shared.empty[0][i], kWarpsPerTeam);
+  }
+  for (int i = 0; i < S::kFoldSlots; ++i) {
+    mbarrier_init(&shared.span_full[i], kConsumerWarps);
+    mbarrier_init(&shared.span_empty[i], S::kFoldWarps);
+  }
+  for (int i = 0; i < kRunSlots; ++i) {
+    mbarrier_init(&shared.run_full[i], 1);
+    mbarrier_init(&shared.run_empty[i], kConsumerWarps + S::kFoldWarps);
+  }
   mbarrier_init_fence();
 }
 
@@ -247,11 +249,9 @@ __global__ void __launch_bounds__(Shape<kD, kN>::kThreads, 1)
   extern __shared__ __align__(1024) uint8_t storage[];
   auto& shared = *reinterpret_cast<Shared<kD, kN>*>(storage);
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  if (warp == Shape<kD, kN>::kProducerWarp) {
-    if (threadIdx.x % 32 == 0) {
-      prefetch_tensor_map(params.k_map);
-      prefetch_tensor_map(params.v_map);
-    }
+  if (threadIdx.x == Shape<kD, kN>::kProducerWarp * 32) {
+    prefetch_tensor_map(params.k_map);
+    prefetch_tensor_map(params.v_map);
     init_barriers<kD, kN>(shared);
   }
   __syncthreads();

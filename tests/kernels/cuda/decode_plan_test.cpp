@@ -127,6 +127,13 @@ TEST(DecodePlan, SpanLengthGrowsWithTheSequence) {
   EXPECT_EQ(span_log2(rule, 1 << 20), 10);
 }
 
+TEST(DecodePlan, FewHeadsHaveMoreSpans) {
+  EXPECT_EQ(default_span_rule(8).max_spans, 8);
+  EXPECT_EQ(default_span_rule(4).max_spans, 16);
+  EXPECT_EQ(default_span_rule(1).max_spans, 32);
+  EXPECT_EQ(default_span_rule(64).max_spans, 8);
+}
+
 TEST(DecodePlan, EmptySequencesHaveAnOwnerToo) {
   const HostPlan plan = plan_on_host({0, 0, 0}, 1, 0, SpanRule{}, kSms);
   check_plan(plan);

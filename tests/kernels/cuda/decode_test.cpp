@@ -25,6 +25,7 @@ DecodeDesc describe(const GpuProblem& problem) {
   desc.window = c.window;
   desc.softcap = c.softcap;
   desc.scale = problem.scale();
+  desc.spans = default_span_rule(c.num_kv_heads);
   return desc;
 }
 

@@ -49,7 +49,7 @@ class DecodeRow {
     desc_.head_dim = kHeadDim;
     desc_.page_size = kPageSize;
     desc_.scale = 1.0F / std::sqrt(static_cast<float>(kHeadDim));
-    desc_.spans = options.spans;
+    desc_.spans = options.spans.min_log2 > 0 ? options.spans : default_span_rule(kv_heads);
     const int longest = *std::max_element(lengths_.begin(), lengths_.end());
     const int num_seqs = static_cast<int>(lengths_.size());
     const int64_t page_elements = int64_t{kv_heads} * kPageSize * kHeadDim;
@@ -233,7 +233,7 @@ void bench_plan(const Options& options) {
     desc.num_heads = 64;
     desc.num_kv_heads = 8;
     desc.head_dim = kHeadDim;
-    desc.spans = options.spans;
+    desc.spans = options.spans.min_log2 > 0 ? options.spans : default_span_rule(desc.num_kv_heads);
     DecodeBuffers buffers = unwrap(make_decode_buffers(desc, {1024, 32768}));
     std::vector<int32_t> lengths;
     std::mt19937 random(9);

@@ -12,7 +12,7 @@ namespace bifocal::peers {
 
 struct Options {
   std::string what = "decode,plan,mixed";
-  kernels::cuda::SpanRule spans;
+  kernels::cuda::SpanRule spans{0, 0, 0};  // min_log2 0: the default for the heads
   bool quick = false;
   int heads = 0;  // one shape only, when set
   int kv_heads = 0;
