@@ -3,12 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 
 #include "base/clock.h"
-#include "base/hash.h"
+#include "bench/arrivals.h"
 #include "bench/primed_model.h"
 #include "engine/engine_plan.h"
 
@@ -17,58 +15,6 @@ namespace {
 
 constexpr int64_t kWarmTokens = 3;    // of every decoding request, before the prompt arrives
 constexpr int64_t kSlackTokens = 16;  // that a decoding request may write beyond what is expected
-
-// When each request's tokens came. Shared with the sinks.
-class Arrivals {
- public:
-  explicit Arrivals(size_t num_requests) : times_ns_(num_requests) {}
-
-  engine::EventSink sink(size_t request) {
-    return [this, request](const engine::OutputEvent& event) {
-      const int64_t now_ns = SteadyClock::instance().now_ns();
-      const std::lock_guard lock(mutex_);
-      times_ns_[request].insert(times_ns_[request].end(), event.tokens.size(), now_ns);
-      if (event.finish != engine::FinishReason::none) ++finished_;
-      if (event.finish == engine::FinishReason::error && failure_.ok()) failure_ = event.error;
-      changed_.notify_all();
-    };
-  }
-  // Until `condition` holds of the tokens so far, or a request fails.
-  template <class Condition>
-  Status wait(Condition condition) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return !failure_.ok() || condition(times_ns_); });
-    return failure_;
-  }
-  void wait_all_finished() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return finished_ == times_ns_.size(); });
-  }
-  std::vector<std::vector<int64_t>> times_ns() const {
-    const std::lock_guard lock(mutex_);
-    return times_ns_;
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<std::vector<int64_t>> times_ns_;
-  size_t finished_ = 0;
-  Status failure_;
-};
-
-engine::GenerateRequest make_request(int index, int prompt_len, int64_t output_len, int vocab_size) {
-  engine::GenerateRequest request;
-  request.id = fmt::format("bench-{}", index);
-  SplitMix64 random(static_cast<uint64_t>(index));
-  for (int i = 0; i < prompt_len; ++i) {
-    request.prompt_ids.push_back(static_cast<int32_t>(random.below(static_cast<uint64_t>(vocab_size))));
-  }
-  request.sampling.temperature = 0;
-  request.sampling.ignore_eos = true;
-  request.sampling.max_new_tokens = output_len;
-  return request;
-}
 
 int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
@@ -115,21 +61,22 @@ double percentile(std::vector<double>& values, double fraction) {
   return values[rank];
 }
 
-Run measure(const std::vector<std::vector<int64_t>>& times_ns, int64_t arrived_ns, int prompt_len) {
-  const std::vector<int64_t>& prompt = times_ns.back();
-  const int64_t end_ns = prompt.back();
+Run measure(const std::vector<TokenStream>& streams, int64_t arrived_ns, int prompt_len) {
+  const TokenStream& prompt = streams.back();
+  const int64_t end_ns = prompt.back().time_ns;
   int64_t tokens = prompt_len;
   std::vector<double> gaps_s;
-  for (const auto& times : times_ns) {
-    for (size_t i = 0; i < times.size(); ++i) {
-      if (times[i] <= arrived_ns || times[i] > end_ns) continue;
+  for (const TokenStream& stream : streams) {
+    for (size_t i = 0; i < stream.size(); ++i) {
+      if (stream[i].time_ns <= arrived_ns || stream[i].time_ns > end_ns) continue;
       ++tokens;
-      if (&times != &prompt && i > 0) gaps_s.push_back(static_cast<double>(times[i] - times[i - 1]) * 1e-9);
+      if (&stream == &prompt || i == 0) continue;
+      gaps_s.push_back(static_cast<double>(stream[i].time_ns - stream[i - 1].time_ns) * 1e-9);
     }
   }
   Run run;
   run.tokens_per_s = static_cast<double>(tokens) * 1e9 / static_cast<double>(end_ns - arrived_ns);
-  run.ttft_s = static_cast<double>(prompt.front() - arrived_ns) * 1e-9;
+  run.ttft_s = static_cast<double>(prompt.front().time_ns - arrived_ns) * 1e-9;
   run.itl_p50_s = percentile(gaps_s, 0.5);
   run.itl_p99_s = percentile(gaps_s, 0.99);
   return run;
@@ -145,29 +92,31 @@ Expected<Run> run_once(model::Model& model, const MixedStepOptions& options, con
   Arrivals arrivals(num_decodes + 1);  // outlives the engine
   BIFOCAL_ASSIGN_OR_RETURN(const auto engine,
                            engine::Engine::create(std::move(primed), nullptr, engine_opts));
-  const int vocab_size = model.spec().vocab_size;
+  const auto request = [&](size_t index, int prompt_len, int64_t output_len) {
+    return make_request(fmt::format("bench-{}", index),
+                        random_tokens(index, prompt_len, model.spec().vocab_size), output_len);
+  };
   const int64_t output_len = decode_tokens(shape, engine_opts.chunked_prefill_size);
   for (size_t i = 0; i < num_decodes; ++i) {
-    BIFOCAL_RETURN_IF_ERROR(engine->submit(
-        make_request(static_cast<int>(i), shape.context_len, output_len, vocab_size), arrivals.sink(i)));
+    BIFOCAL_RETURN_IF_ERROR(engine->submit(request(i, shape.context_len, output_len), arrivals.sink(i)));
   }
   // The last to be admitted has the fewest tokens: once it writes, the contexts are there.
-  BIFOCAL_RETURN_IF_ERROR(arrivals.wait([&](const auto& times) {
-    return std::all_of(times.begin(), times.end() - 1,
+  BIFOCAL_RETURN_IF_ERROR(arrivals.wait([&](const std::vector<TokenStream>& streams) {
+    return std::all_of(streams.begin(), streams.end() - 1,
                        [](const auto& t) { return t.size() > static_cast<size_t>(kWarmTokens); });
   }));
   const auto before = engine->stats();
   const int64_t arrived_ns = SteadyClock::instance().now_ns();
   BIFOCAL_RETURN_IF_ERROR(
-      engine->submit(make_request(shape.num_decodes, shape.prompt_len, shape.output_len, vocab_size),
-                     arrivals.sink(num_decodes)));
-  BIFOCAL_RETURN_IF_ERROR(arrivals.wait(
-      [&](const auto& times) { return times.back().size() == static_cast<size_t>(shape.output_len); }));
+      engine->submit(request(num_decodes, shape.prompt_len, shape.output_len), arrivals.sink(num_decodes)));
+  BIFOCAL_RETURN_IF_ERROR(arrivals.wait([&](const std::vector<TokenStream>& streams) {
+    return streams.back().size() == static_cast<size_t>(shape.output_len);
+  }));
   engine->abort_all();
-  arrivals.wait_all_finished();
+  BIFOCAL_RETURN_IF_ERROR(arrivals.wait_all_finished());
   const auto after = engine->stats();
   if (after->retracted_requests > 0) return internal_error("the benchmark's KV pool is too small");
-  Run run = measure(arrivals.times_ns(), arrived_ns, shape.prompt_len);
+  Run run = measure(arrivals.streams(), arrived_ns, shape.prompt_len);
   run.prefill_attention_s = attention_seconds(*after, "prefill") - attention_seconds(*before, "prefill");
   run.decode_attention_s = attention_seconds(*after, "decode") - attention_seconds(*before, "decode");
   return run;
@@ -193,16 +142,6 @@ MixedStepRow summarise_runs(const MixedStepShape& shape, const std::string& back
 }
 
 }  // namespace
-
-Measured summarise(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t n = values.size();
-  Measured out;
-  if (n == 0) return out;
-  out.median = (values[(n - 1) / 2] + values[n / 2]) / 2;
-  out.spread = out.median > 0 ? (values.back() - values.front()) / out.median : 0;
-  return out;
-}
 
 Expected<std::vector<MixedStepRow>> run_mixed_step(model::Model& model, const MixedStepOptions& options) {
   std::vector<MixedStepRow> rows;

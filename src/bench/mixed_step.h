@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "bench/repeats.h"
 #include "bench/table.h"
 #include "engine/engine.h"
 #include "model/model.h"
@@ -28,13 +29,6 @@ struct MixedStepOptions {
   engine::EngineOptions engine;  // page size, KV dtype, chunk size, pool, ...; the rest is set here
   std::function<void()> on_run;  // after each
 };
-
-// Middle of the repeats, and how far they lie apart.
-struct Measured {
-  double median = 0;
-  double spread = 0;  // (largest - smallest) / median
-};
-Measured summarise(std::vector<double> values);
 
 // From the arrival of the prompt to its last token.
 struct MixedStepRow {

@@ -8,6 +8,7 @@
 #include "base/progress.h"
 #include "bench/attention_bench.h"
 #include "bench/ceilings.h"
+#include "bench/conversations.h"
 #include "bench/gemm_bench.h"
 #include "bench/mixed_step.h"
 #include "bench/one_batch.h"
@@ -232,6 +233,34 @@ Status run_bench_mixed(const Settings& settings) {
                s.mixed_repeats);
   }
   return print_table(bench::to_table(rows, s.format == "md"), s.format);
+}
+
+Status run_bench_conversations(const Settings& settings) {
+  const BenchSettings& s = settings.bench;
+  BIFOCAL_ASSIGN_OR_RETURN(const auto counts, grid("--conversations", s.conversations));
+  BIFOCAL_ASSIGN_OR_RETURN(const auto turns, grid("--turns", s.turns));
+  bench::ConversationsOptions options;
+  options.repeats = static_cast<int>(s.mixed_repeats);
+  for (const int count : counts) {
+    for (const int num_turns : turns) {
+      options.shapes.push_back(
+          {count, num_turns, static_cast<int>(s.user_len), static_cast<int>(s.answer_len)});
+    }
+  }
+  BIFOCAL_ASSIGN_OR_RETURN(const auto pool, start_compute(settings.engine));
+  BIFOCAL_ASSIGN_OR_RETURN(const ModelChoice choice, choose_model(settings, pool));
+  BIFOCAL_ASSIGN_OR_RETURN(options.engine, engine_options_of(settings, choice));
+  BIFOCAL_ASSIGN_OR_RETURN(const model::LoadedModel loaded, model::load_model(choice.options));
+  Progress progress("conversations", 2 * options.shapes.size() * static_cast<size_t>(s.mixed_repeats),
+                    "runs");
+  options.on_run = [&progress] { progress.advance(1); };
+  BIFOCAL_ASSIGN_OR_RETURN(const auto rows, bench::run_conversations(*loaded.model, options));
+  progress.finish();
+  if (s.format == "md") {
+    fmt::print("{} threads, {} kernels, {} runs each\n\n", pool->num_threads(),
+               kernels::cpu::to_string(kernels::cpu::current_isa()), s.mixed_repeats);
+  }
+  return print_table(bench::to_table(rows), s.format);
 }
 
 }  // namespace bifocal::cli

@@ -31,6 +31,7 @@ Status run_bench_ceilings(const Settings& settings);
 Status run_bench_gemm(const Settings& settings);
 Status run_bench_attention(const Settings& settings);
 Status run_bench_one_batch(const Settings& settings);
+Status run_bench_conversations(const Settings& settings);
 Status run_bench_mixed(const Settings& settings);
 Status run_eval_determinism(const Settings& settings);
 Status run_docs(const Settings& settings);

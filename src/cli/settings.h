@@ -103,6 +103,10 @@ struct BenchSettings {
   std::string prompt_len = "512,2048";
   int64_t mixed_output_len = 16;
   int64_t mixed_repeats = 3;
+  std::string conversations = "1,8";  // `bench conversations`
+  std::string turns = "1,3";
+  int64_t user_len = 128;
+  int64_t answer_len = 64;
   std::vector<std::string> backend_pairs = {"tiled", "streaming", "tiled+streaming"};
 };
 

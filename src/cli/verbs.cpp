@@ -75,6 +75,20 @@ std::vector<Option> for_bench_attention(Settings& s) {
   return join({std::move(grid), compute_only(s)});
 }
 
+std::vector<Option> for_bench_conversations(Settings& s) {
+  constexpr std::string_view kGrid = "Grid";
+  BenchSettings& b = s.bench;
+  std::vector<Option> grid = {
+      {kGrid, "--conversations", "LIST", "Conversations at the same time", &b.conversations},
+      {kGrid, "--turns", "LIST", "Turns of each", &b.turns},
+      {kGrid, "--user-len", "N", "Tokens that each turn adds to the prompt", &b.user_len, {}, {}, 1, 1 << 20},
+      {kGrid, "--answer-len", "N", "Tokens that each turn writes", &b.answer_len, {}, {}, 1, 1 << 20},
+      {kGrid, "--repeats", "N", "Runs of either mode, in turns", &b.mixed_repeats, {}, {}, 1, 1000},
+      {kGrid, "--format", "FORMAT", "How the table is printed", &b.format, {}, {"md", "csv", "json"}},
+  };
+  return join({std::move(grid), model_options(s.model), engine_options(s.engine), common_options(s.common)});
+}
+
 std::vector<Option> for_bench_mixed(Settings& s) {
   constexpr std::string_view kGrid = "Grid";
   BenchSettings& b = s.bench;
@@ -154,6 +168,8 @@ constexpr Verb kVerbs[] = {
      run_bench_attention},
     {"bench one-batch", "Times prefill and decode of a model without a server, beside this machine's limits.",
      for_one_batch, run_bench_one_batch},
+    {"bench conversations", "Times conversations in the default mode and with --deterministic.",
+     for_bench_conversations, run_bench_conversations},
     {"bench mixed",
      "Times a long prompt that arrives among decoding requests: one backend for the batch, or one per phase.",
      for_bench_mixed, run_bench_mixed},

@@ -7,15 +7,6 @@
 namespace bifocal::bench {
 namespace {
 
-TEST(MixedStep, MedianAndSpread) {
-  EXPECT_EQ(summarise({}).median, 0);
-  EXPECT_EQ(summarise({3}).median, 3);
-  EXPECT_EQ(summarise({3}).spread, 0);
-  EXPECT_EQ(summarise({5, 1, 4}).median, 4);
-  EXPECT_EQ(summarise({5, 1, 4}).spread, 1);
-  EXPECT_EQ(summarise({4, 2}).median, 3);
-}
-
 TEST(MixedStep, MeasuresTheBundledModel) {
   Progress::set_enabled(false);
   set_log_level(LogLevel::warn);

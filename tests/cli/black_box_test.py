@@ -19,7 +19,7 @@ class Cli(unittest.TestCase):
         done = bifocal("--help")
         self.assertEqual(done.returncode, 0)
         for command in ("serve", "generate", "chat", "backends", "explain", "bench one-batch", "bench ceilings",
-                        "bench mixed", "eval determinism"):
+                        "bench mixed", "bench conversations", "eval determinism"):
             self.assertIn(command, done.stdout)
         self.assertEqual(bifocal("serve", "--help").returncode, 0)
 
