@@ -23,9 +23,9 @@ Status check_desc(const DecodeDesc& desc) {
                        std::to_string(kTileTokens) + " up, got " + std::to_string(desc.page_size));
   }
   const int rows = desc.q_len * (desc.num_heads / desc.num_kv_heads);
-  if (desc.q_len <= 0 || rows > kMaxDecodeRows) {
+  if (desc.q_len <= 0 || rows > max_decode_rows(desc.head_dim)) {
     return unsupported("decode on the GPU: query rows per KV head must be 1 to " +
-                       std::to_string(kMaxDecodeRows) + ", got " + std::to_string(rows));
+                       std::to_string(max_decode_rows(desc.head_dim)) + ", got " + std::to_string(rows));
   }
   if (desc.window < 0) return invalid_argument("decode on the GPU: negative window");
   return {};

@@ -22,14 +22,17 @@ struct DecodeDesc {
   int num_kv_heads = 0;  // HK
   int head_dim = 0;      // D: 64, 128 or 256
   int page_size = 64;    // S, a power of two from kTileTokens up
-  int q_len = 1;         // query rows of a sequence; q_len * H / HK at most kMaxDecodeRows
+  int q_len = 1;         // query rows of a sequence; q_len * H / HK at most max_decode_rows(D)
   int window = 0;        // keys that a row sees, its own included; 0: all
   float softcap = 0.0F;  // 0: none
   float scale = 1.0F;
   SpanRule spans;  // default_span_rule(num_kv_heads), unless a test asks for another
 };
 
-constexpr int kMaxDecodeRows = 16;
+// Query rows of a KV head, q_len * H / HK.
+constexpr int max_decode_rows(int head_dim) {
+  return head_dim == 256 ? 8 : 16;
+}
 constexpr int kMaxDecodeSeqs = 1024;
 constexpr int kMaxDecodeParts = 255;
 

@@ -321,16 +321,12 @@ Status run_decode(const DecodePlan& plan, const DecodeLayer& layer, const Launch
     case 64:
       return wide ? launch<64, 2>(plan, params, options) : launch<64, 1>(plan, params, options);
     case 128:
-      if (!wide) return launch<128, 1>(plan, params, options);
-      break;
+      return wide ? launch<128, 2>(plan, params, options) : launch<128, 1>(plan, params, options);
     case 256:
-      if (!wide) return launch<256, 1>(plan, params, options);
-      break;
+      return launch<256, 1>(plan, params, options);
     default:
-      break;
+      return internal_error("decode_mma: no kernel for head dim " + std::to_string(desc.head_dim));
   }
-  return unsupported("decode_mma: head dim " + std::to_string(desc.head_dim) +
-                     " with more than 8 query rows");
 }
 
 }  // namespace bifocal::kernels::cuda

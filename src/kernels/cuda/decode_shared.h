@@ -60,7 +60,7 @@ template <int kD, int kN>
 struct Shape {
   static constexpr int kRows = 8 * kN;  // query rows of a unit, padded
   // Twelve warps may use 168 registers each, up to sixteen 128.
-  static constexpr int kFoldWarps = kD == 256 ? 3 : 4;
+  static constexpr int kFoldWarps = kD * kN == 256 ? 3 : 4;
   static constexpr int kFoldThreads = kFoldWarps * 32;
   static constexpr int kProducerWarp = kConsumerWarps + kFoldWarps;
   static constexpr int kThreads = (kProducerWarp + 1) * 32;

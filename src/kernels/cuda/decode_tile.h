@@ -65,11 +65,12 @@ __device__ __forceinline__ void multiply_keys(const uint16_t* tile, int row,
                                               const uint32_t (&q)[kD / 16][kN][2], float (&s)[kN][4]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const uint32_t base = token_address<kD>(tile, row + lane % 16);
-  float odd[kN][4];
+  constexpr bool kTwoChains = kN == 1;  // with more columns there are enough independent products without
+  float odd[4] = {0.0F, 0.0F, 0.0F, 0.0F};
 #pragma unroll
   for (int n = 0; n < kN; ++n) {
 #pragma unroll
-    for (int j = 0; j < 4; ++j) s[n][j] = odd[n][j] = 0.0F;
+    for (int j = 0; j < 4; ++j) s[n][j] = 0.0F;
   }
 #pragma unroll
   for (int i = 0; i < kD / 16; ++i) {
@@ -77,12 +78,13 @@ __device__ __forceinline__ void multiply_keys(const uint16_t* tile, int row,
     uint32_t a[4];
     ldmatrix_x4(a, chunk_address(base, i / 4, chunk, lane));
 #pragma unroll
-    for (int n = 0; n < kN; ++n) mma_16x8x16(i % 2 == 0 ? s[n] : odd[n], a, q[i][n][0], q[i][n][1]);
+    for (int n = 0; n < kN; ++n) {
+      mma_16x8x16(kTwoChains && i % 2 == 1 ? odd : s[n], a, q[i][n][0], q[i][n][1]);
+    }
   }
+  if (kTwoChains) {
 #pragma unroll
-  for (int n = 0; n < kN; ++n) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) s[n][j] += odd[n][j];
+    for (int j = 0; j < 4; ++j) s[0][j] += odd[j];
   }
 }
 

@@ -13,7 +13,6 @@ __device__ __forceinline__ uint32_t smem_address(const void* pointer) {
 }
 
 // --- barriers
-// --------------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ void mbarrier_init(uint64_t* barrier, uint32_t arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(smem_address(barrier)), "r"(arrivals));
@@ -53,7 +52,6 @@ __device__ __forceinline__ void named_barrier_sync(uint32_t id, uint32_t threads
 }
 
 // --- copies into shared memory
-// ---------------------------------------------------------------------------------
 
 // L2 eviction priorities, as createpolicy encodes them.
 constexpr uint64_t kEvictFirst = 0x12F0000000000000;
@@ -83,7 +81,6 @@ __device__ __forceinline__ void load_bulk(void* dst, const void* src, uint32_t b
 }
 
 // --- matrices in registers
-// -------------------------------------------------------------------------------------
 
 // Four 8x8 matrices of 16-bit elements; lane 8i+r gives the address of row r of matrix i.
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], uint32_t address) {
@@ -131,7 +128,6 @@ __device__ __forceinline__ float exp2_approx(float x) {
 }
 
 // --- between kernels
-// -------------------------------------------------------------------------------------------
 
 // Waits until the kernels that this one depends on have finished and their writes are visible.
 __device__ __forceinline__ void grid_dependency_wait() {

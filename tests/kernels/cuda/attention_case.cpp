@@ -83,10 +83,11 @@ GpuProblem::GpuProblem(AttentionCase description) : case_(std::move(description)
   // Entries beyond a sequence's pages must not be looked at.
   std::vector<int32_t> table(num_seqs * static_cast<size_t>(page_table_stride_),
                              std::numeric_limits<int32_t>::max());
-  const auto token_elements = static_cast<size_t>(case_.head_dim);
-  const size_t head_elements = token_elements * static_cast<size_t>(case_.page_size);
-  const size_t page_elements = head_elements * static_cast<size_t>(case_.num_kv_heads);
-  std::vector<uint16_t> k(page_elements * static_cast<size_t>(num_pages_), kNan);
+  const int64_t dim = case_.head_dim;
+  token_stride_ = case_.heads_inside_tokens ? dim * case_.num_kv_heads : dim;
+  head_stride_ = case_.heads_inside_tokens ? dim : dim * case_.page_size;
+  page_stride_ = dim * case_.page_size * case_.num_kv_heads;
+  std::vector<uint16_t> k(static_cast<size_t>(page_stride_ * num_pages_), kNan);
   std::vector<uint16_t> v(k.size(), kNan);
   size_t next = 0;
   for (size_t i = 0; i < num_seqs; ++i) {
@@ -96,16 +97,18 @@ GpuProblem::GpuProblem(AttentionCase description) : case_(std::move(description)
           static_cast<int32_t>(page);
       const int tokens = std::min(case_.page_size, case_.kv_len[i] - p * case_.page_size);
       for (int h = 0; h < case_.num_kv_heads; ++h) {
-        const size_t begin = page * page_elements + static_cast<size_t>(h) * head_elements;
-        for (size_t e = begin; e < begin + static_cast<size_t>(tokens) * token_elements; ++e) {
-          k[e] = to_bfloat16(noise.next()).bits;
-          v[e] = to_bfloat16(noise.next()).bits;
+        for (int t = 0; t < tokens; ++t) {
+          const int64_t row =
+              static_cast<int64_t>(page) * page_stride_ + h * head_stride_ + t * token_stride_;
+          for (int64_t e = row; e < row + dim; ++e) {
+            k[static_cast<size_t>(e)] = to_bfloat16(noise.next()).bits;
+            v[static_cast<size_t>(e)] = to_bfloat16(noise.next()).bits;
+          }
         }
       }
     }
   }
-  std::vector<uint16_t> q(static_cast<size_t>(std::max(num_rows_, 1)) * static_cast<size_t>(case_.num_heads) *
-                          token_elements);
+  std::vector<uint16_t> q(static_cast<size_t>(std::max(num_rows_, 1) * case_.num_heads * case_.head_dim));
   for (uint16_t& value : q) value = to_bfloat16(2.0F * noise.next()).bits;
   std::vector<float> sinks;
   for (int h = 0; h < case_.num_heads; ++h) sinks.push_back(2.0F * noise.next());
@@ -128,9 +131,9 @@ GpuProblem::GpuProblem(AttentionCase description) : case_(std::move(description)
   kv.num_kv_heads = case_.num_kv_heads;
   kv.head_dim_k = kv.head_dim_v = case_.head_dim;
   kv.page_size = case_.page_size;
-  kv.k_page_stride = kv.v_page_stride = static_cast<int64_t>(page_elements);
-  kv.k_head_stride = kv.v_head_stride = static_cast<int64_t>(head_elements);
-  kv.k_token_stride = kv.v_token_stride = static_cast<int64_t>(token_elements);
+  kv.k_page_stride = kv.v_page_stride = page_stride_;
+  kv.k_head_stride = kv.v_head_stride = head_stride_;
+  kv.k_token_stride = kv.v_token_stride = token_stride_;
   auto maps = make_kv_maps(kv, num_pages_);
   BIFOCAL_CHECK(maps.ok());
   maps_ = std::move(*maps);
@@ -151,9 +154,9 @@ AttentionResult GpuProblem::reference() const {
   args.q = q();
   args.k = k_.as<uint16_t>();
   args.v = v_.as<uint16_t>();
-  args.token_stride = case_.head_dim;
-  args.head_stride = args.token_stride * case_.page_size;
-  args.page_stride = args.head_stride * case_.num_kv_heads;
+  args.token_stride = token_stride_;
+  args.head_stride = head_stride_;
+  args.page_stride = page_stride_;
   args.page_size = case_.page_size;
   args.num_heads = case_.num_heads;
   args.num_kv_heads = case_.num_kv_heads;

@@ -23,6 +23,7 @@ struct AttentionCase {
   float softcap = 0.0F;
   bool sinks = false;
   int page_size = 64;
+  bool heads_inside_tokens = false;  // [page][token][kv head][dim] instead of [page][kv head][token][dim]
   uint32_t seed = 1;
 };
 
@@ -31,7 +32,7 @@ struct AttentionResult {
   std::vector<float> lse;  // [T, H]
 };
 
-// ok = no GPU of the right kind here; tests skip with its message.
+// ok, or why there is no GPU to test on; tests skip with its message.
 Status gpu_unavailable();
 
 class GpuProblem {
@@ -65,6 +66,9 @@ class GpuProblem {
   int num_rows_ = 0;
   int num_pages_ = 0;
   float scale_ = 1.0F;
+  int64_t page_stride_ = 0;
+  int64_t head_stride_ = 0;
+  int64_t token_stride_ = 0;
   int64_t page_table_stride_ = 0;
   DeviceMemory q_, k_, v_, sinks_, kv_len_, q_len_, q_begin_, page_table_, out_, lse_;
   KvMaps maps_;

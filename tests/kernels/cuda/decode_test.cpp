@@ -108,6 +108,8 @@ std::vector<AttentionCase> conformance_cases() {
   cases.push_back(decode_case("long_8_1", 8, 1, 128, {40001}));
   cases.push_back(decode_case("long_among_short", 16, 2, 128, {12345, 512, 511, 0, 100, 513, 7, 512, 512}));
   cases.push_back(decode_case("group_16_d64", 32, 2, 64, ragged));
+  cases.push_back(decode_case("group_16_d128", 32, 2, 128, ragged));
+  cases.push_back(decode_case("verify_3_group_5", 10, 2, 128, {3, 7, 64, 65, 66, 1500, 129, 700}, 3));
   cases.push_back(decode_case("verify_2", 16, 4, 128, {2, 3, 64, 65, 66, 1500, 129}, 2));
   AttentionCase window = decode_case("window_128", 16, 2, 128, ragged);
   window.window = 128;
@@ -122,6 +124,9 @@ std::vector<AttentionCase> conformance_cases() {
   all.sinks = true;
   all.page_size = 128;
   cases.push_back(all);
+  AttentionCase tokens_first = decode_case("heads_inside_tokens", 64, 8, 128, ragged);
+  tokens_first.heads_inside_tokens = true;
+  cases.push_back(tokens_first);
   AttentionCase sinks = decode_case("sinks", 64, 8, 64, ragged);
   sinks.sinks = true;
   cases.push_back(sinks);
@@ -189,7 +194,10 @@ TEST(DecodeGraph, ReplayPlansAfresh) {
   cudaGraphExec_t exec = nullptr;
   ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
   const DecodePlan plan = decoder.plan(4, 0, launch);
-  for (int layer = 0; layer < 3; ++layer) decoder.run(plan, launch);
+  decoder.run(plan, launch);
+  // From here on the plan is older than the kernel before.
+  launch.early = true;
+  for (int layer = 0; layer < 20; ++layer) decoder.run(plan, launch);
   ASSERT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
   ASSERT_EQ(cudaGraphInstantiate(&exec, graph, 0), cudaSuccess);
 
@@ -200,14 +208,42 @@ TEST(DecodeGraph, ReplayPlansAfresh) {
   for (const auto& now : {shorter, real}) {
     ASSERT_EQ(cudaMemcpy(lengths, now.data(), now.size() * sizeof(int32_t), cudaMemcpyHostToDevice),
               cudaSuccess);
-    problem.poison_outputs();
-    ASSERT_EQ(cudaGraphLaunch(exec, stream), cudaSuccess);
-    ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+    for (int replay = 0; replay < 20; ++replay) {
+      problem.poison_outputs();
+      ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+      ASSERT_EQ(cudaGraphLaunch(exec, stream), cudaSuccess);
+      ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+      if (now == real) {
+        ASSERT_EQ(problem.out_bits(), eager) << "replay " << replay;
+      }
+    }
   }
   EXPECT_EQ(problem.out_bits(), eager);
   cudaGraphExecDestroy(exec);
   cudaGraphDestroy(graph);
   cudaStreamDestroy(stream);
+}
+
+TEST(DecodeDesc, RefusesWhatItDoesNotServe) {
+  REQUIRE_GPU();
+  DecodeDesc good;
+  good.num_heads = 64;
+  good.num_kv_heads = 8;
+  good.head_dim = 128;
+  EXPECT_TRUE(make_decode_buffers(good, {4, 100}).ok());
+  DecodeDesc bad = good;
+  bad.num_heads = 63;
+  EXPECT_FALSE(make_decode_buffers(bad, {4, 100}).ok());
+  bad = good;
+  bad.head_dim = 96;
+  EXPECT_FALSE(make_decode_buffers(bad, {4, 100}).ok());
+  bad = good;
+  bad.page_size = 16;
+  EXPECT_FALSE(make_decode_buffers(bad, {4, 100}).ok());
+  bad = good;
+  bad.q_len = 3;  // 24 rows per KV head
+  EXPECT_FALSE(make_decode_buffers(bad, {4, 100}).ok());
+  EXPECT_FALSE(make_decode_buffers(good, {0, 100}).ok());
 }
 
 TEST(DecodePlanKernel, WritesWhatTheHostComputes) {

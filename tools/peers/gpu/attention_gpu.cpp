@@ -1,5 +1,4 @@
-// attention_gpu [--what decode,mixed,plan] [--quick] [--shape H,HK,B,LEN] [--spans
-// MIN_LOG2,MAX_LOG2,MAX_SPANS]
+// Times decode attention beside what limits it.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -25,10 +24,11 @@ int main(int argc, char** argv) {
                            &options.spans.max_spans) == 3) {
       ++i;
     } else {
-      std::fprintf(stderr,
-                   "usage: %s [--what decode,mixed,plan] [--quick] [--shape H,HK,B,LEN] [--spans "
-                   "MIN_LOG2,MAX_LOG2,MAX_SPANS]\n",
-                   argv[0]);
+      std::fprintf(
+          stderr,
+          "usage: %s [--what limits,random,plan,decode,mixed] [--quick] [--shape H,HK,B,LEN] [--spans "
+          "MIN_LOG2,MAX_LOG2,MAX_SPANS]\n",
+          argv[0]);
       return 2;
     }
   }
@@ -73,7 +73,7 @@ int main(int argc, char** argv) {
     std::printf("\n");
   }
   if (wanted("plan")) bifocal::peers::bench_plan(options);
-  if (wanted("decode")) bifocal::peers::bench_decode(options, pools, cold, device->num_sms);
+  if (wanted("decode")) bifocal::peers::bench_decode(options, pools, cold);
   if (wanted("mixed")) bifocal::peers::bench_mixed(options, pools, cold);
   std::printf("SM clock %.0f MHz\n", bifocal::peers::sm_clock_mhz());
   return 0;

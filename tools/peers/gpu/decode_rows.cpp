@@ -13,7 +13,7 @@
 namespace bifocal::peers {
 namespace {
 
-using namespace kernels::cuda;  // NOLINT
+using namespace kernels::cuda;  // NOLINT(google-build-using-namespace)
 
 constexpr int kHeadDim = 128;
 constexpr int kPageSize = 64;
@@ -165,7 +165,7 @@ Ratios print_row(const std::string& heads, const std::string& shape, const Decod
 
 }  // namespace
 
-void bench_decode(const Options& options, const Pools& pools, ColdRead& cold, int /*num_sms*/) {
+void bench_decode(const Options& options, const Pools& pools, ColdRead& cold) {
   print_header("batch x len");
   std::map<std::string, std::vector<Ratios>> buckets;
   std::vector<std::pair<int, int>> all_heads = {{64, 8}, {32, 8}, {32, 4}, {8, 1}};

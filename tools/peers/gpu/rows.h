@@ -11,7 +11,7 @@
 namespace bifocal::peers {
 
 struct Options {
-  std::string what = "decode,plan,mixed";
+  std::string what = "limits,plan,decode,mixed";
   kernels::cuda::SpanRule spans{0, 0, 0};  // min_log2 0: the default for the heads
   bool quick = false;
   int heads = 0;  // one shape only, when set
@@ -27,7 +27,7 @@ struct Pools {
   size_t bytes = 0;  // of each
 };
 
-void bench_decode(const Options& options, const Pools& pools, ColdRead& cold, int num_sms);
+void bench_decode(const Options& options, const Pools& pools, ColdRead& cold);
 void bench_mixed(const Options& options, const Pools& pools, ColdRead& cold);
 void bench_plan(const Options& options);
 
