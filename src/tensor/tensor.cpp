@@ -20,7 +20,7 @@ TensorView TensorView::contiguous(void* data, DType dtype, std::span<const int64
   for (size_t i = shape.size(); i-- > 0;) {
     view.shape[i] = shape[i];
     view.strides[i] = stride;
-    stride *= shape[i];
+    if (i > 0) stride *= shape[i];  // the product of all need not fit
   }
   return view;
 }

@@ -20,6 +20,14 @@ TEST(Tensor, IsAlignedZeroedAndRowMajor) {
   EXPECT_EQ(to_string(view), "f32[3,5,7]");
 }
 
+// Who checks a file's shapes makes a view first.
+TEST(Tensor, ViewsOfImpossibleShapesHaveStrides) {
+  const int64_t shape[] = {int64_t{1} << 61, 4};
+  const auto view = TensorView::contiguous(nullptr, DType::f32, shape);
+  EXPECT_EQ(view.strides[0], 4);
+  EXPECT_EQ(view.strides[1], 1);
+}
+
 TEST(Tensor, RefusesShapesThatDoNotFit) {
   EXPECT_FALSE(Tensor::allocate(DType::f32, {int64_t{1} << 40, int64_t{1} << 40}).ok());
   EXPECT_FALSE(Tensor::allocate(DType::f32, {-1}).ok());
