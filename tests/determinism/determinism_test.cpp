@@ -143,6 +143,21 @@ TEST(OneAnswer, FiftyTimesAmongSixtyFour) {
   EXPECT_EQ(Started(standard()).run(DeterminismMode::single, test).prompts.at(0).total, 50);
 }
 
+// One backend for every phase: an answer's keys and values are what a prompt's would be, so that answers can
+// be reused as they are, with or without --deterministic.
+TEST(OneAnswer, WithOneBackendForEveryPhase) {
+  for (const bool deterministic : {false, true}) {
+    EngineOptions options = standard();
+    options.deterministic = deterministic;
+    options.attention.backend = "unified";
+    DeterminismOptions test;
+    test.temperature = 0.8;
+    Started started(options);
+    started.run(DeterminismMode::radix_cache, test);
+    EXPECT_GT(started.engine->stats()->cached_prompt_tokens, 2 * 100U);  // answers among them
+  }
+}
+
 // Without --deterministic the same holds, as long as no prompt holds another request's output.
 TEST(OneAnswer, ByDefaultForFreshPrompts) {
   Answers answers;
