@@ -79,24 +79,50 @@ inline int keys_per_turn(const SpanArgs& args) {
   return page_size < 32 ? 16 : 32;
 }
 
-// Rows of the KV cache in the order in which a kernel reads them: a block's keys, its values, the next
+// Rows of one head that lie one after another in a page.
+struct RowRun {
+  const char* begin = nullptr;
+  const char* end = nullptr;
+  int64_t stride = 0;     // bytes from row to row
+  int64_t row_bytes = 0;  // of each
+};
+
+// The runs of the KV cache in the order in which a kernel reads them: a block's keys, its values, the next
 // block's keys, each page after page and head after head.
-class RowCursor {
+class RunCursor {
  public:
   // From the keys [begin, end) on; `end` may lie in a later block.
-  RowCursor(const SpanArgs& args, int begin, int end, int turn_keys)
+  RunCursor(const SpanArgs& args, int begin, int end, int turn_keys)
       : args_(args), end_(end), turn_keys_(turn_keys), block_begin_(begin), block_end_(block_end(begin)) {
     start_segment(false);
   }
 
-  // The next row's address; null when there are no more.
-  const char* next() {
-    if (row_ == row_end_ && !next_run()) return nullptr;
-    const char* row = row_;
-    row_ += token_stride_;
-    return row;
+  // False when there are no more.
+  bool next(RowRun* run) {
+    if (key_ >= block_end_) {
+      if (values_) {
+        block_begin_ = block_end_;
+        if (block_begin_ >= end_) return false;
+        block_end_ = block_end(block_begin_);
+      }
+      start_segment(!values_);
+    }
+    const KvView& kv = args_.kv;
+    const int page = key_ / kv.page_size;
+    int run_end = (key_ / turn_keys_ + 1) * turn_keys_;
+    if (run_end > block_end_) run_end = block_end_;
+    if (run_end > (page + 1) * kv.page_size) run_end = (page + 1) * kv.page_size;
+    run->begin =
+        base_ + kv.pages[page] * page_stride_ + head_ * head_stride_ + key_ % kv.page_size * token_stride_;
+    run->end = run->begin + (run_end - key_) * token_stride_;
+    run->stride = token_stride_;
+    run->row_bytes = row_bytes_;
+    if (++head_ == args_.num_heads) {
+      head_ = 0;
+      key_ = run_end;
+    }
+    return true;
   }
-  int64_t row_bytes() const { return row_bytes_; }  // of the last one
 
  private:
   int block_end(int key) const {
@@ -114,33 +140,8 @@ class RowCursor {
     key_ = block_begin_;
     head_ = 0;
   }
-  // The tokens of the next head's turn that lie in one page.
-  bool next_run() {
-    if (key_ >= block_end_) {
-      if (values_) {
-        block_begin_ = block_end_;
-        if (block_begin_ >= end_) return false;
-        block_end_ = block_end(block_begin_);
-      }
-      start_segment(!values_);
-    }
-    const KvView& kv = args_.kv;
-    const int page = key_ / kv.page_size;
-    int run_end = (key_ / turn_keys_ + 1) * turn_keys_;
-    if (run_end > block_end_) run_end = block_end_;
-    if (run_end > (page + 1) * kv.page_size) run_end = (page + 1) * kv.page_size;
-    row_ = base_ + kv.pages[page] * page_stride_ + head_ * head_stride_ + key_ % kv.page_size * token_stride_;
-    row_end_ = row_ + (run_end - key_) * token_stride_;
-    if (++head_ == args_.num_heads) {
-      head_ = 0;
-      key_ = run_end;
-    }
-    return true;
-  }
 
   const SpanArgs& args_;
-  const char* row_ = nullptr;  // rows left in the run
-  const char* row_end_ = nullptr;
   const char* base_ = nullptr;  // of the segment: a block's keys or its values
   int64_t page_stride_ = 0, head_stride_ = 0, token_stride_ = 0, row_bytes_ = 0;
   bool values_ = false;
@@ -159,38 +160,43 @@ class FetchAhead {
  public:
   FetchAhead(const SpanArgs& args, int begin, int end, int turn_keys)
       : near_(args, begin, end, turn_keys), far_(args, begin, end, turn_keys) {
-    for (int64_t bytes = 0; bytes < kTranslateLeadBytes; bytes += far_.row_bytes()) translate_row();
-    for (int64_t bytes = 0; bytes < kLeadBytes; bytes += near_.row_bytes()) load_row();
+    for (int64_t bytes = 0; bytes < kTranslateLeadBytes;) {
+      const int64_t run_bytes = translate_run();
+      if (run_bytes == 0) break;
+      bytes += run_bytes;
+    }
+    for (int64_t bytes = 0; bytes < kLeadBytes && fetch_row(); bytes += run_.row_bytes) continue;
   }
 
-  void fetch_row() {
-    translate_row();
-    load_row();
+  // False when there are no more.
+  bool fetch_row() {
+    if (run_.begin == run_.end) {
+      if (!near_.next(&run_)) return false;
+      translate_run();
+    }
+    for (int64_t offset = 0; offset < run_.row_bytes; offset += 64) {
+      simd::prefetch_second_level(run_.begin + offset);
+    }
+    run_.begin += run_.stride;
+    return true;
   }
 
  private:
   static constexpr int64_t kLeadBytes = 16384;
   static constexpr int64_t kTranslateLeadBytes = 131072;
-  static constexpr uintptr_t kTranslatedBytes = 4096;
+  static constexpr int64_t kTranslatedBytes = 4096;
 
-  void load_row() {
-    const char* row = near_.next();
-    if (row == nullptr) return;
-    for (int64_t offset = 0; offset < near_.row_bytes(); offset += 64) {
-      simd::prefetch_second_level(row + offset);
-    }
-  }
-  void translate_row() {
-    const char* row = far_.next();
-    const uintptr_t page = reinterpret_cast<uintptr_t>(row) / kTranslatedBytes;
-    if (row == nullptr || page == translated_) return;
-    translated_ = page;
-    simd::prefetch_second_level(row);
+  // Bytes of the run; 0 when there are no more.
+  int64_t translate_run() {
+    RowRun run;
+    if (!far_.next(&run)) return 0;
+    for (const char* p = run.begin; p < run.end; p += kTranslatedBytes) simd::prefetch_second_level(p);
+    return run.end - run.begin;
   }
 
-  RowCursor near_;
-  RowCursor far_;
-  uintptr_t translated_ = 0;
+  RunCursor near_;
+  RunCursor far_;
+  RowRun run_;  // what is left of it
 };
 
 }  // namespace
