@@ -75,7 +75,7 @@ void locate_block(const KvView& kv, int block, KeyRange range, KeyBlock<Storage>
 // so that with this many keys memory is read in the order of its addresses.
 inline int keys_per_turn(const SpanArgs& args) {
   const int page_size = args.kv.page_size;
-  if (args.num_heads == 1 || page_size >= kKeyBlock) return kKeyBlock;
+  if (page_size >= kKeyBlock) return kKeyBlock;
   return page_size < 32 ? 16 : 32;
 }
 

@@ -39,6 +39,12 @@ inline void pack_queries(const QueryTile& tile, float* packed) {
   }
 }
 
+// For kernels that need all registers in their inner loops: outside of these.
+inline void fetch_rows(FetchAhead* ahead, int count) {
+  if (ahead == nullptr) return;
+  for (int i = 0; i < count; ++i) ahead->fetch_row();
+}
+
 // Logits of kR rows of one KV head, kWidth dot products at a time: kR rows by kWidth / kR keys. The head's
 // rows lie `head` bytes behind those of the first.
 template <class Element, int kR>
@@ -49,6 +55,7 @@ void multiply_keys(const float* q, const KeyBlock<typename Element::Storage>& ke
   for (int i = range.begin / kKeys * kKeys; i < range.end; i += kKeys) {
     const typename Element::Storage* row[extent(kKeys)];
     for (int j = 0; j < kKeys; ++j) row[j] = at_head(keys.k[i + j], head);
+    if constexpr (kR > 1) fetch_rows(ahead, kKeys);
     Vec acc[extent(kWidth)];
 #pragma GCC unroll 16
     for (int j = 0; j < kWidth; ++j) acc[j] = zero();
@@ -62,8 +69,6 @@ void multiply_keys(const float* q, const KeyBlock<typename Element::Storage>& ke
         for (int e = 0; e < whole; e += kWidth) acc[j] = fma(load(q + e), Element::load(row[j] + e), acc[j]);
       }
       d = whole;
-    } else if (ahead != nullptr) {
-      for (int j = 0; j < kKeys; ++j) ahead->fetch_row();
     }
     for (; d + kWidth <= head_dim; d += kWidth) {
       Vec k[extent(kKeys)];
@@ -116,7 +121,7 @@ void multiply_strip(const float* weights, const KeyBlock<typename Element::Stora
 #pragma GCC unroll 8
       for (int n = 0; n < kN; ++n) v[n] = Element::load(row + n * kWidth);
     }
-    if (ahead != nullptr) ahead->fetch_row();
+    if constexpr (kR == 1) fetch_rows(ahead, 1);
 #pragma GCC unroll 8
     for (int r = 0; r < kR; ++r) {
       const Vec w = set1(weights[r * kKeyBlock + i]);
@@ -136,6 +141,10 @@ void multiply_values(const float* weights, const KeyBlock<typename Element::Stor
                      int64_t head, int head_dim, const float* shrink, float* acc, FetchAhead* ahead) {
   constexpr int kN = kR == 1 ? 8 : kAccumulators / kR;
   const int columns = padded_head_dim(head_dim);
+  if constexpr (kR > 1) {
+    fetch_rows(ahead, range.end - range.begin);
+    ahead = nullptr;
+  }
   int d = 0;
   const auto strip = [&](auto multiply, int width, int tail) {
     multiply(weights, keys, range, head, d, tail, shrink, acc, columns, ahead);
