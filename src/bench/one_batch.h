@@ -45,7 +45,7 @@ struct OneBatchRow {
   double prefill_s = 0;
   double prefill_tokens_per_s = 0;
   double prefill_flops_per_s = 0;
-  double decode_median_s = 0;  // per step
+  double decode_median_s = 0;      // per step
   double decode_tokens_per_s = 0;  // all sequences, from the median
   double decode_bytes_per_s = 0;
   double dram_read_bytes_per_s = 0;  // median of bursts between the decode steps, on the same threads
