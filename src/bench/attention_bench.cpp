@@ -8,6 +8,7 @@
 
 #include "base/hash.h"
 #include "bench/ceilings.h"
+#include "bench/repeats.h"
 
 namespace bifocal::bench {
 namespace {
@@ -19,11 +20,6 @@ constexpr double kBurstSeconds = 0.05;
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 double best(const std::vector<double>& values) {
@@ -123,8 +119,8 @@ Status bench_shape(const AttentionShape& shape, std::span<const Backend* const> 
     AttentionBenchRow row;
     row.shape = shape;
     row.backend = contender.backend->name();
-    row.plan_s = median(contender.plan_seconds);
-    row.median_s = median(contender.run_seconds);
+    row.plan_s = summarise(contender.plan_seconds).median;
+    row.median_s = summarise(contender.run_seconds).median;
     row.best_s = best(contender.run_seconds);
     row.bytes_per_s = bytes_of(shape) / row.best_s;
     row.flops = flops_of(shape) / row.best_s;
@@ -188,7 +184,8 @@ Expected<std::vector<PlanBenchRow>> bench_planning(int num_seqs, const Attention
       (void)backend->plan(desc, batch, buffers);
       seconds.push_back(seconds_since(begin));
     }
-    rows.push_back({std::string(backend->name()), num_seqs, num_keys, median(seconds), best(seconds)});
+    rows.push_back(
+        {std::string(backend->name()), num_seqs, num_keys, summarise(seconds).median, best(seconds)});
   }
   return rows;
 }

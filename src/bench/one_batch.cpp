@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "bench/ceilings.h"
+#include "bench/repeats.h"
 #include "kv/kv_cache.h"
 
 namespace bifocal::bench {
@@ -100,12 +101,6 @@ class Batch {
   std::vector<attention::Phase> phases_;
 };
 
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 double elapsed_s(const Clock& clock, double since_s) {
   return clock.now_s() - since_s;
 }
@@ -187,8 +182,8 @@ Status run_one_batch(model::Model& model, const OneBatchOptions& options, Thread
       steps_s.push_back(elapsed_s(clock, since_s));
     }
     if (!steps_s.empty()) {
-      row.dram_read_bytes_per_s = median(dram_read_bytes_per_s);
-      row.decode_median_s = median(steps_s);
+      row.dram_read_bytes_per_s = summarise(dram_read_bytes_per_s).median;
+      row.decode_median_s = summarise(steps_s).median;
       row.decode_tokens_per_s = seqs / row.decode_median_s;
       const double mean_kv = seqs * (in + (shape.output_len + 1) / 2.0);
       row.decode_bytes_per_s =

@@ -5,6 +5,7 @@
 #include "base/check.h"
 
 namespace bifocal {
+
 std::string to_string(Device device) {
   return device.kind == DeviceKind::cpu ? "cpu" : fmt::format("cuda:{}", device.index);
 }
