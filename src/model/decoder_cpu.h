@@ -35,7 +35,7 @@ class DecoderCpu final : public Model {
     int64_t count = 0;
     float* residual = nullptr;  // [count, hidden]
     float* normed = nullptr;    // [count, hidden]
-    float* attn_out = nullptr;  // [count, H D]
+    float* attn_out = nullptr;  // [count, H Dv]
   };
   Status check(const StepRows& rows, const kv::KvCache& cache) const;
 
@@ -43,22 +43,18 @@ class DecoderCpu final : public Model {
   Status attend(size_t layer, const StepRows& rows, const Rows& step, attention::Planner& planner,
                 kv::KvCache& cache);
   void project_attention(size_t layer, const Rows& step);
-  void mlp(size_t layer, const Rows& step);
+  void feed_forward(size_t layer, const Rows& step);
   // Keeps only the rows whose logits are wanted.
   Rows pick(const Rows& step, std::span<const int32_t> wanted, int64_t attn_width);
-
-  void norm(const float* x, const Tensor& weight, int64_t num_rows, float* y);
-  void norm_heads(float* heads, int64_t token_stride, int num_heads, const Tensor& weight,
-                  int64_t num_tokens);
-  void multiply(const float* a, int64_t num_rows, const kernels::cpu::PackedMatrix& w, const Tensor& bias,
-                float* c, bool accumulate);
+  void norm(const Rows& step, const Tensor& weight);  // residual to normed
 
   ModelSpec spec_;
   DecoderWeights weights_;
   AttentionClasses classes_;
   std::shared_ptr<ThreadPool> pool_;
+  RowOps ops_;
   int max_tokens_ = 0;
-  Tensor residual_, normed_, wide_, narrow_, scratch_;
+  Tensor residual_, normed_, wide_, narrow_;
 };
 
 }  // namespace bifocal::model

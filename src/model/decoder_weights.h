@@ -9,25 +9,22 @@
 #include "base/status.h"
 #include "base/thread_pool.h"
 #include "kernels/cpu/gemm.h"
+#include "model/gqa_block.h"
+#include "model/mlp_block.h"
 #include "model/spec.h"
 #include "tensor/tensor.h"
 #include "weights/weight_source.h"
 
 namespace bifocal::model {
 
-// Row-concatenated projections are one product: q|k|v and gate|up. Absent vectors are empty tensors.
+// Absent vectors are empty tensors.
 struct LayerWeights {
-  Tensor attention_norm;                   // [hidden]
-  kernels::cpu::PackedMatrix qkv;          // [(H + 2 HK) D, hidden]
-  Tensor qkv_bias;                         // [(H + 2 HK) D]
-  Tensor q_norm, k_norm;                   // [D]
-  kernels::cpu::PackedMatrix attn_output;  // [hidden, H D]
+  Tensor attention_norm;  // [hidden]
+  GqaWeights gqa;
+  kernels::cpu::PackedMatrix attn_output;  // [hidden, H Dv]
   Tensor attn_output_bias;                 // [hidden]
   Tensor mlp_norm;                         // [hidden]
-  kernels::cpu::PackedMatrix gate_up;      // [2 I, hidden]
-  Tensor gate_up_bias;                     // [2 I]
-  kernels::cpu::PackedMatrix down;         // [hidden, I]
-  Tensor down_bias;                        // [hidden]
+  MlpWeights mlp;
 };
 
 struct DecoderWeights {

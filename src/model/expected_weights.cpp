@@ -5,6 +5,9 @@
 #include <charconv>
 #include <set>
 
+#include "model/gqa_block.h"
+#include "model/mlp_block.h"
+
 namespace bifocal::model {
 namespace {
 
@@ -57,25 +60,8 @@ Status resolve_tied_output(ModelSpec& spec, const Checkpoint& checkpoint) {
 
 }  // namespace
 
-std::string weight_of(const std::string& projection) {
-  return projection + ".weight";
-}
-std::string bias_of(const std::string& projection) {
-  return projection + ".bias";
-}
-
-std::string layer_prefix(const ModelSpec& spec, size_t layer) {
-  return fmt::format("{}{}.", spec.names.layer_prefix, layer);
-}
-
 bool is_loadable(DType dtype) {
   return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16;
-}
-
-int64_t ExpectedWeight::num_elements() const {
-  int64_t count = 1;
-  for (const int64_t dim : shape) count *= dim;
-  return count;
 }
 
 std::vector<ExpectedWeight> expected_weights(const ModelSpec& spec) {
@@ -84,29 +70,13 @@ std::vector<ExpectedWeight> expected_weights(const ModelSpec& spec) {
   std::vector<ExpectedWeight> out;
   out.push_back({names.embedding, {spec.vocab_size, hidden}});
   for (size_t i = 0; i < spec.layers.size(); ++i) {
-    const std::string prefix = layer_prefix(spec, i);
-    const auto vector = [&](const std::string& name, int64_t n) { out.push_back({prefix + name, {n}}); };
-    const auto linear = [&](const std::string& name, int64_t n, int64_t k, bool bias) {
-      out.push_back({prefix + weight_of(name), {n, k}});
-      if (bias) out.push_back({prefix + bias_of(name), {n}});
-    };
-    const AttentionSpec& attention = spec.layers[i].attention;
-    const int64_t q_rows = int64_t{attention.num_heads} * attention.head_dim;
-    const int64_t kv_rows = int64_t{attention.num_kv_heads} * attention.head_dim;
-    vector(names.attention_norm, hidden);
-    linear(names.q_proj, q_rows, hidden, attention.qkv_bias);
-    linear(names.k_proj, kv_rows, hidden, attention.qkv_bias);
-    linear(names.v_proj, kv_rows, hidden, attention.qkv_bias);
-    if (attention.qk_norm) {
-      vector(names.q_norm, attention.head_dim);
-      vector(names.k_norm, attention.head_dim);
-    }
-    linear(names.o_proj, hidden, q_rows, attention.output_bias);
-    const MlpSpec& mlp = spec.layers[i].mlp;
-    vector(names.mlp_norm, hidden);
-    linear(names.gate_proj, mlp.intermediate_size, hidden, mlp.bias);
-    linear(names.up_proj, mlp.intermediate_size, hidden, mlp.bias);
-    linear(names.down_proj, hidden, mlp.intermediate_size, mlp.bias);
+    const LayerSpec& layer = spec.layers[i];
+    WeightList list(LayerNames(spec, i), out);
+    list.vector(names.attention_norm, hidden);
+    list_gqa_weights(spec, i, list);
+    list.linear(names.o_proj, hidden, layer.attention_out_dim(), layer.attention_out_bias());
+    list.vector(names.mlp_norm, hidden);
+    list_mlp_weights(spec, i, list);
   }
   out.push_back({names.final_norm, {hidden}});
   if (!spec.tied_output) out.push_back({names.output, {spec.vocab_size, hidden}});

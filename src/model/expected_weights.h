@@ -2,28 +2,17 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "base/status.h"
 #include "model/spec.h"
+#include "model/weight_list.h"
 #include "weights/checkpoint.h"
 
 namespace bifocal::model {
 
-// "model.layers.3.": where layer 3's names begin.
-std::string layer_prefix(const ModelSpec& spec, size_t layer);
-std::string weight_of(const std::string& projection);  // ".weight" behind it
-std::string bias_of(const std::string& projection);
-
 // What load_weights converts from.
 bool is_loadable(DType dtype);  // f32, f16, bf16
-
-struct ExpectedWeight {
-  std::string name;
-  std::vector<int64_t> shape;
-  int64_t num_elements() const;
-};
 
 // Every tensor of the spec, each once; the output matrix only if it is not tied.
 std::vector<ExpectedWeight> expected_weights(const ModelSpec& spec);

@@ -4,6 +4,13 @@
 
 namespace bifocal::model {
 
+int64_t LayerSpec::attention_out_dim() const {
+  return mla ? int64_t{mla->num_heads} * mla->v_head_dim : attention.q_rows();
+}
+bool LayerSpec::attention_out_bias() const {
+  return mla ? mla->bias : attention.output_bias;
+}
+
 std::vector<kv::LayerShape> kv_layer_shapes(const ModelSpec& spec) {
   std::vector<kv::LayerShape> shapes;
   shapes.reserve(spec.layers.size());

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,7 +35,27 @@ struct AttentionSpec {
   bool output_bias = false;
   bool qk_norm = false;
 
-  int qkv_rows() const { return (num_heads + 2 * num_kv_heads) * head_dim; }
+  int64_t q_rows() const { return int64_t{num_heads} * head_dim; }
+  int64_t kv_rows() const { return int64_t{num_kv_heads} * head_dim; }
+  int64_t qkv_rows() const { return q_rows() + 2 * kv_rows(); }
+};
+
+// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1): keys and values of all heads are
+// projections of one latent per token, which is what the cache holds, together with a rotated key that all
+// heads share. Queries come from a latent of their own where q_lora_rank is not 0.
+struct MlaSpec {
+  int num_heads = 0;         // H
+  int q_lora_rank = 0;       // 0: queries are projected directly
+  int kv_lora_rank = 0;      // of the latent c
+  int qk_nope_head_dim = 0;  // dims of a q or k head without position
+  int qk_rope_head_dim = 0;  // and with
+  int v_head_dim = 0;
+  float scale = 1.0F;     // of q·k, YaRN's correction included
+  float norm_eps = 0.0F;  // of the latents' norms
+  bool bias = false;      // of q_a, kv_a and the output projection
+
+  int qk_head_dim() const { return qk_nope_head_dim + qk_rope_head_dim; }
+  int latent_dim() const { return kv_lora_rank + qk_rope_head_dim; }  // what a token takes in the cache
 };
 
 // down(silu(gate(x)) * up(x))
@@ -43,9 +64,49 @@ struct MlpSpec {
   bool bias = false;
 };
 
+// How a router turns logits z [E] into the experts of a token and their weights.
+struct RouterSpec {
+  enum class Scoring : uint8_t { softmax, sigmoid };
+  enum class GroupScore : uint8_t {
+    largest,
+    two_largest
+  };  // of a group: its best score, or its best two's sum
+  Scoring scoring = Scoring::softmax;
+  bool bias = false;         // z = W x + b
+  bool choice_bias = false;  // a vector [E] added to the scores for the choice alone
+  int num_groups = 1;        // E experts in equal groups, of which
+  int groups_per_token = 1;  // so many are kept before the experts are chosen
+  GroupScore group_score = GroupScore::largest;
+  bool renormalize = false;  // the chosen weights sum to 1
+  float scale = 1.0F;        // of the weights, at the end
+};
+
+enum class Activation : uint8_t {
+  silu_mul,        // silu(gate) * up
+  clamped_swiglu,  // GPT-OSS: (up + 1) * gate * sigmoid(1.702 gate), gate at most `limit`, up within it
+};
+
+// Mixture of experts: sum over the chosen experts of weight * FFN_e(x), plus the shared expert's FFN(x).
+struct MoeSpec {
+  int num_experts = 0;               // E
+  int experts_per_token = 0;         // K
+  int intermediate_size = 0;         // I of each expert
+  int shared_intermediate_size = 0;  // of the expert that sees every token; 0: none
+  RouterSpec router;
+  Activation activation = Activation::silu_mul;
+  float swiglu_limit = 0.0F;
+  bool bias = false;  // of the experts' projections
+};
+
+// An attention block, gqa or mla, and a feed-forward block, dense or moe.
 struct LayerSpec {
-  AttentionSpec attention;
-  MlpSpec mlp;
+  AttentionSpec attention;  // where mla is empty
+  std::optional<MlaSpec> mla;
+  MlpSpec mlp;  // where moe is empty
+  std::optional<MoeSpec> moe;
+
+  int64_t attention_out_dim() const;  // H Dv, what the output projection reads
+  bool attention_out_bias() const;
 };
 
 // What a checkpoint calls the parts. Layer i's names stand under layer_prefix + "i."; projections have a

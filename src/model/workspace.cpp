@@ -11,9 +11,8 @@ RowWidths row_widths(const ModelSpec& spec) {
   out.hidden = spec.hidden_size;
   for (const LayerSpec& layer : spec.layers) {
     const int64_t inner = layer.mlp.intermediate_size;
-    const int64_t heads = int64_t{layer.attention.num_heads} * layer.attention.head_dim;
-    out.wide = std::max({out.wide, int64_t{layer.attention.qkv_rows()}, 2 * inner});
-    out.narrow = std::max({out.narrow, heads, inner});
+    out.wide = std::max({out.wide, layer.attention.qkv_rows(), 2 * inner});
+    out.narrow = std::max({out.narrow, layer.attention_out_dim(), inner});
   }
   return out;
 }

@@ -132,7 +132,7 @@ ReferenceDecoder::Vector ReferenceDecoder::linear(const Vector& x, const std::st
 
 const ReferenceDecoder::Vector* ReferenceDecoder::bias_of(size_t layer, const std::string& projection,
                                                           bool present) const {
-  return present ? &weight(layer_prefix(spec_, layer) + projection + ".bias") : nullptr;
+  return present ? &weight(LayerNames(spec_, layer).bias(projection)) : nullptr;
 }
 
 ReferenceDecoder::Vector ReferenceDecoder::norm(std::span<const double> x, const Vector& w,
@@ -181,7 +181,7 @@ void ReferenceDecoder::norm_heads(Vector& heads, int num_heads, const Vector& w,
 ReferenceDecoder::Rows ReferenceDecoder::attention(size_t layer, const Rows& x, Mistake mistake) const {
   const AttentionSpec& spec = spec_.layers[layer].attention;
   const WeightNames& names = spec_.names;
-  const std::string prefix = layer_prefix(spec_, layer);
+  const std::string prefix = LayerNames(spec_, layer).plain("");
   const auto dim = static_cast<size_t>(spec.head_dim);
   Rows q, k, v;
   for (size_t t = 0; t < x.size(); ++t) {
@@ -257,7 +257,7 @@ ReferenceDecoder::Rows ReferenceDecoder::attention(size_t layer, const Rows& x, 
 }
 
 ReferenceDecoder::Vector ReferenceDecoder::mlp(size_t layer, const Vector& x, Mistake mistake) const {
-  const std::string prefix = layer_prefix(spec_, layer);
+  const std::string prefix = LayerNames(spec_, layer).plain("");
   const WeightNames& names = spec_.names;
   const bool bias = spec_.layers[layer].mlp.bias && mistake != Mistake::mlp_bias_dropped;
   const auto project = [&](const Vector& in, const std::string& name) {
@@ -287,7 +287,7 @@ std::vector<std::vector<float>> ReferenceDecoder::forward(std::span<const int32_
   };
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
     const size_t layer = mistake == Mistake::layers_reversed ? spec_.layers.size() - 1 - i : i;
-    const std::string prefix = layer_prefix(spec_, layer);
+    const std::string prefix = LayerNames(spec_, layer).plain("");
     Rows normed;
     for (const Vector& row : x)
       normed.push_back(norm(row, weight(prefix + spec_.names.attention_norm), mistake));

@@ -1,0 +1,53 @@
+#include "model/row_ops.h"
+
+#include "kernels/cpu/elementwise.h"
+
+namespace bifocal::model {
+
+namespace cpu = kernels::cpu;
+
+Status RowOps::reserve(uint64_t scratch_bytes) {
+  BIFOCAL_ASSIGN_OR_RETURN(scratch_, Tensor::allocate(DType::u8, {static_cast<int64_t>(scratch_bytes)}));
+  return {};
+}
+
+void RowOps::norm(const float* x, int64_t x_stride, const Tensor& weight, float eps, int64_t num_rows,
+                  float* y, int64_t y_stride) const {
+  cpu::rms_norm(x, x_stride, weight.view().as<float>(), eps, num_rows, weight.view().num_elements(), y,
+                y_stride, *pool_);
+}
+
+void RowOps::norm_heads(float* heads, int64_t token_stride, int num_heads, const Tensor& weight, float eps,
+                        int64_t num_tokens) const {
+  // rms_norm takes rows at one stride: either the heads of a token or one head of all tokens, whichever is
+  // fewer calls.
+  const int64_t dim = weight.view().num_elements();
+  if (num_tokens <= num_heads) {
+    for (int64_t t = 0; t < num_tokens; ++t) {
+      float* x = heads + t * token_stride;
+      norm(x, dim, weight, eps, num_heads, x, dim);
+    }
+    return;
+  }
+  for (int64_t h = 0; h < num_heads; ++h) {
+    float* x = heads + h * dim;
+    norm(x, token_stride, weight, eps, num_tokens, x, token_stride);
+  }
+}
+
+void RowOps::multiply(const float* a, int64_t lda, int64_t num_rows, const cpu::PackedMatrix& w,
+                      const Tensor& bias, float* c, int64_t ldc, bool accumulate) const {
+  if (num_rows == 0) return;
+  cpu::GemmArgs args;
+  args.a = a;
+  args.lda = lda;
+  args.m = num_rows;
+  args.w = &w;
+  args.bias = bias.empty() ? nullptr : bias.view().as<float>();
+  args.c = c;
+  args.ldc = ldc;
+  args.accumulate = accumulate;
+  cpu::gemm(args, scratch_.view().data, *pool_);
+}
+
+}  // namespace bifocal::model

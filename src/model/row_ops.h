@@ -1,0 +1,34 @@
+// The operations between a block's attention and its products, with the pool and the scratch that all blocks
+// of a decoder share. All rows are f32; each is computed alone.
+#pragma once
+
+#include "base/thread_pool.h"
+#include "kernels/cpu/gemm.h"
+#include "tensor/tensor.h"
+
+namespace bifocal::model {
+
+class RowOps {
+ public:
+  explicit RowOps(ThreadPool& pool) : pool_(&pool) {}
+
+  ThreadPool& pool() const { return *pool_; }
+  // For the products: gemm_scratch_bytes() of workspace.h.
+  Status reserve(uint64_t scratch_bytes);
+
+  // y[t] = RMSNorm(x[t]) * weight for num_rows rows of weight's length; y may be x.
+  void norm(const float* x, int64_t x_stride, const Tensor& weight, float eps, int64_t num_rows, float* y,
+            int64_t y_stride) const;
+  // In place, each head of weight's length alone: heads [T, num_heads, D] at token_stride.
+  void norm_heads(float* heads, int64_t token_stride, int num_heads, const Tensor& weight, float eps,
+                  int64_t num_tokens) const;
+  // c[t] (+)= w a[t] + bias; an empty bias is none. Rows of a and c lie at lda and ldc.
+  void multiply(const float* a, int64_t lda, int64_t num_rows, const kernels::cpu::PackedMatrix& w,
+                const Tensor& bias, float* c, int64_t ldc, bool accumulate = false) const;
+
+ private:
+  ThreadPool* pool_;
+  Tensor scratch_;
+};
+
+}  // namespace bifocal::model
