@@ -113,7 +113,7 @@ StepWork step_work(const model::ModelSpec& spec, DType weight_dtype, DType kv_dt
   const double hidden = spec.hidden_size;
   for (const auto& layer : spec.layers) {
     const auto& attention = layer.attention;
-    const double matrices = hidden * (attention.qkv_rows() + attention.num_heads * attention.head_dim +
+    const double matrices = hidden * (static_cast<double>(attention.qkv_rows() + layer.attention_out_dim()) +
                                       3.0 * layer.mlp.intermediate_size);
     work.flops += 2.0 * matrices * rows + 4.0 * attention.num_heads * attention.head_dim * pairs;
     work.bytes += matrices * static_cast<double>(size_of(weight_dtype)) +
