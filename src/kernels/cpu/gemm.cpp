@@ -16,22 +16,61 @@ const GemmKernel& of_dtype(const GemmKernels& kernels, DType dtype) {
   return kernels.bf16;
 }
 
-// Packs A's rows, row block by row block; few values are not worth waking another thread.
-void pack_all_rows(const GemmArgs& args, const GemmKernel& kernel, int64_t k_padded, char* scratch,
-                   ThreadPool& pool) {
-  constexpr int64_t kSerialValues = 16384;
-  const int64_t k = args.w->k();
-  const int64_t num_blocks = round_up(args.m, kernel.row_block) / kernel.row_block;
-  const auto pack = [&](int64_t block, int) {
-    const int64_t row = block * kernel.row_block;
-    kernel.pack_rows(args.a + row * args.lda, args.lda, std::min(kernel.row_block, args.m - row), k, k_padded,
-                     scratch + row * k_padded * kernel.row_value_bytes);
-  };
-  if (args.m * k <= kSerialValues) {
-    for (int64_t block = 0; block < num_blocks; ++block) pack(block, 0);
+constexpr int64_t kSerialValues = 16384;  // of A: so few are not worth waking another thread
+constexpr int64_t kMinColumns = 64;       // of a task
+
+int64_t num_row_blocks(const GemmArgs& args) {
+  return (args.m + args.w->kernel()->row_block - 1) / args.w->kernel()->row_block;
+}
+
+// One row block of A into its place in `rows`.
+void pack_row_block(const GemmArgs& args, int64_t block, char* rows) {
+  const GemmKernel& kernel = *args.w->kernel();
+  const int64_t k_padded = args.w->k_padded();
+  const int64_t row = block * kernel.row_block;
+  kernel.pack_rows(args.a + row * args.lda, args.lda, std::min(kernel.row_block, args.m - row), args.w->k(),
+                   k_padded, rows + row * k_padded * kernel.row_value_bytes);
+}
+
+void pack_all_rows(const GemmArgs& args, char* rows, ThreadPool& pool) {
+  if (args.m * args.w->k() <= kSerialValues) {
+    for (int64_t block = 0; block < num_row_blocks(args); ++block) pack_row_block(args, block, rows);
   } else {
-    pool.parallel_for(num_blocks, pack);
+    pool.parallel_for(num_row_blocks(args), [&](int64_t block, int) { pack_row_block(args, block, rows); });
   }
+}
+
+// Rows [row, row + m) and columns [column, column + n) of C from packed rows; row at a row block's start,
+// column at a panel's.
+void multiply_part(const GemmArgs& args, const char* rows, int64_t row, int64_t m, int64_t column,
+                   int64_t n) {
+  const PackedMatrix& w = *args.w;
+  const GemmKernel& kernel = *w.kernel();
+  const auto weight_bytes = static_cast<int64_t>(size_of(w.dtype()));
+  GemmBlock block;
+  block.rows = rows + row * w.k_padded() * kernel.row_value_bytes;
+  block.panels = static_cast<const char*>(w.data()) + column * w.k_padded() * weight_bytes;
+  block.m = m;
+  block.n = n;
+  block.k = w.k_padded();
+  block.bias = args.bias == nullptr ? nullptr : args.bias + column;
+  block.c = args.c + row * args.ldc + column;
+  block.ldc = args.ldc;
+  block.accumulate = args.accumulate;
+  kernel.multiply(block);
+}
+
+// Rows of a task: as even as they come below the most that a task should have.
+int64_t rows_per_task(const GemmArgs& args) {
+  constexpr int64_t kRowBytes = 1 << 20;  // of packed A per task: half of a second-level cache
+  const GemmKernel& kernel = *args.w->kernel();
+  // Long rows overflow the cache before there are enough of them to pay for reading W again.
+  const int64_t min_rows = std::min(kernel.max_rows, 4 * kernel.row_block);
+  const int64_t fitting_rows =
+      kRowBytes / (args.w->k_padded() * kernel.row_value_bytes) / kernel.row_block * kernel.row_block;
+  const int64_t max_rows = std::clamp(fitting_rows, min_rows, kernel.max_rows);
+  const int64_t tasks = (args.m + max_rows - 1) / max_rows;
+  return round_up((args.m + tasks - 1) / tasks, kernel.row_block);
 }
 
 // How C is cut into tasks, row range by column range. Results don't depend on it.
@@ -45,18 +84,12 @@ struct Grid {
   int64_t row_tasks = 0;
 };
 
-Grid make_grid(const GemmArgs& args, const GemmKernel& kernel, int num_threads) {
-  constexpr int64_t kRowBytes = 1 << 20;  // of packed A per task: half of a second-level cache
-  constexpr int64_t kMinColumns = 64;
-  const int64_t k = args.w->k_padded();
+Grid make_grid(const GemmArgs& args, int num_threads) {
+  const GemmKernel& kernel = *args.w->kernel();
   const int64_t n = args.w->n();
   Grid grid;
-  // Long rows overflow the cache before there are enough of them to pay for reading W again.
-  const int64_t min_rows = std::min(kernel.max_rows, 4 * kernel.row_block);
-  const int64_t fitting_rows = kRowBytes / (k * kernel.row_value_bytes) / kernel.row_block * kernel.row_block;
-  const int64_t max_rows = std::clamp(fitting_rows, min_rows, kernel.max_rows);
-  grid.row_tasks = (args.m + max_rows - 1) / max_rows;
-  grid.rows = round_up((args.m + grid.row_tasks - 1) / grid.row_tasks, kernel.row_block);
+  grid.rows = rows_per_task(args);
+  grid.row_tasks = (args.m + grid.rows - 1) / grid.rows;
   constexpr auto kMaxTasks = static_cast<int64_t>(Grid::kMaxColumnTasks);
   const int64_t min_columns =
       std::max(kMinColumns, round_up((n + kMaxTasks - 1) / kMaxTasks, kernel.panel_columns));
@@ -66,6 +99,89 @@ Grid make_grid(const GemmArgs& args, const GemmKernel& kernel, int num_threads) 
     grid.column_begin[++grid.column_tasks] = begin;
   }
   return grid;
+}
+
+// A product of a group: its rows in the scratch and its range of the tasks.
+struct Member {
+  const GemmArgs* args = nullptr;
+  char* rows = nullptr;
+  int64_t first_block = 0;  // of the group's row blocks
+  int64_t first_task = 0;
+  int64_t rows_per_task = 0;
+  int64_t columns_per_task = 0;
+  int64_t column_tasks = 0;
+};
+
+// The products of one hand-over; their records lie on the stack.
+struct Group {
+  static constexpr size_t kMaxMembers = 128;
+  std::array<Member, kMaxMembers> members;
+  size_t size = 0;
+  int64_t num_values = 0;  // of A
+  int64_t num_blocks = 0;
+  int64_t num_tasks = 0;
+
+  const Member& of(int64_t Member::*first, int64_t index) const {
+    const auto after =
+        std::upper_bound(members.begin(), members.begin() + static_cast<std::ptrdiff_t>(size), index,
+                         [first](int64_t i, const Member& member) { return i < member.*first; });
+    return *(after - 1);
+  }
+};
+
+// Reading W and multiplying both grow with it.
+int64_t work(const GemmArgs& args) {
+  return args.w->n() * args.w->k_padded() * round_up(args.m, args.w->kernel()->row_block);
+}
+
+// The first products are long tasks, the last ones are cut finely: every task is at most a share of the work
+// that is left, so that no thread waits long for another.
+Group make_group(std::span<const GemmArgs> products, char* scratch, int num_threads) {
+  Group group;
+  int64_t work_left = 0;
+  for (const GemmArgs& args : products) work_left += work(args);
+  for (const GemmArgs& args : products) {
+    if (args.m <= 0) continue;
+    const GemmKernel& kernel = *args.w->kernel();
+    const int64_t n = args.w->n();
+    Member& member = group.members[group.size++];
+    member.args = &args;
+    member.rows = scratch;
+    member.first_block = group.num_blocks;
+    member.first_task = group.num_tasks;
+    member.rows_per_task = rows_per_task(args);
+    const int64_t parts = 2 * num_threads * work(args) / work_left + 1;
+    member.columns_per_task = std::max(round_up((n + parts - 1) / parts, kernel.panel_columns),
+                                       round_up(kMinColumns, kernel.panel_columns));
+    member.column_tasks = (n + member.columns_per_task - 1) / member.columns_per_task;
+    group.num_values += args.m * args.w->k();
+    group.num_blocks += num_row_blocks(args);
+    group.num_tasks += (args.m + member.rows_per_task - 1) / member.rows_per_task * member.column_tasks;
+    scratch += args.m * args.w->k_padded() * kernel.row_value_bytes;
+    work_left -= work(args);
+  }
+  return group;
+}
+
+void run_group(const Group& group, ThreadPool& pool) {
+  const auto pack = [&](int64_t index, int) {
+    const Member& member = group.of(&Member::first_block, index);
+    pack_row_block(*member.args, index - member.first_block, member.rows);
+  };
+  if (group.num_values <= kSerialValues) {
+    for (int64_t block = 0; block < group.num_blocks; ++block) pack(block, 0);
+  } else {
+    pool.parallel_for(group.num_blocks, pack);
+  }
+  pool.parallel_for(group.num_tasks, [&](int64_t index, int) {
+    const Member& member = group.of(&Member::first_task, index);
+    const GemmArgs& args = *member.args;
+    const int64_t task = index - member.first_task;
+    const int64_t row = task / member.column_tasks * member.rows_per_task;
+    const int64_t column = task % member.column_tasks * member.columns_per_task;
+    multiply_part(args, member.rows, row, std::min(member.rows_per_task, args.m - row), column,
+                  std::min(member.columns_per_task, args.w->n() - column));
+  });
 }
 
 }  // namespace
@@ -98,31 +214,30 @@ size_t gemm_scratch_bytes(int64_t m, int64_t k, DType weight_dtype) {
 void gemm(const GemmArgs& args, void* scratch, ThreadPool& pool) {
   BIFOCAL_CHECK(args.w != nullptr && args.w->kernel() != nullptr);
   if (args.m <= 0) return;
-  const PackedMatrix& w = *args.w;
-  const GemmKernel& kernel = *w.kernel();
   auto* const rows = static_cast<char*>(scratch);
-  pack_all_rows(args, kernel, w.k_padded(), rows, pool);
-
-  const Grid grid = make_grid(args, kernel, pool.num_threads());
-  const auto weight_bytes = static_cast<int64_t>(size_of(w.dtype()));
+  pack_all_rows(args, rows, pool);
+  const Grid grid = make_grid(args, pool.num_threads());
   const auto column_tasks = static_cast<int64_t>(grid.column_tasks);
   pool.parallel_for(grid.row_tasks * column_tasks, [&](int64_t task, int) {
     // A thread's next task has the same rows most of the time: they stay in its second-level cache.
     const int64_t row = task / column_tasks * grid.rows;
     const auto range = static_cast<size_t>(task % column_tasks);
     const int64_t column = grid.column_begin[range];
-    GemmBlock block;
-    block.rows = rows + row * w.k_padded() * kernel.row_value_bytes;
-    block.panels = static_cast<const char*>(w.data()) + column * w.k_padded() * weight_bytes;
-    block.m = std::min(grid.rows, args.m - row);
-    block.n = grid.column_begin[range + 1] - column;
-    block.k = w.k_padded();
-    block.bias = args.bias == nullptr ? nullptr : args.bias + column;
-    block.c = args.c + row * args.ldc + column;
-    block.ldc = args.ldc;
-    block.accumulate = args.accumulate;
-    if (block.m > 0) kernel.multiply(block);
+    multiply_part(args, rows, row, std::min(grid.rows, args.m - row), column,
+                  grid.column_begin[range + 1] - column);
   });
+}
+
+void gemm_grouped(std::span<const GemmArgs> products, void* scratch, ThreadPool& pool) {
+  for (const GemmArgs& args : products) {
+    BIFOCAL_CHECK(args.w != nullptr && args.w->kernel() != nullptr);
+    BIFOCAL_CHECK(args.w->dtype() == products.front().w->dtype());
+  }
+  while (!products.empty()) {
+    const size_t count = std::min(products.size(), Group::kMaxMembers);
+    run_group(make_group(products.first(count), static_cast<char*>(scratch), pool.num_threads()), pool);
+    products = products.subspan(count);
+  }
 }
 
 void gemm_reference(const float* a, int64_t m, const TensorView& w, const float* bias, float* c) {

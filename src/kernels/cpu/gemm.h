@@ -56,6 +56,11 @@ struct GemmArgs {
 size_t gemm_scratch_bytes(int64_t m, int64_t k, DType weight_dtype);
 void gemm(const GemmArgs& args, void* scratch, ThreadPool& pool);
 
+// Independent products with weights of one dtype, in one hand-over to the pool: experts of a layer, heads of
+// a projection. To the bit what gemm gives for each. Scratch: gemm_scratch_bytes of the sum of their rows,
+// with the largest k. No C may overlap another's A or C.
+void gemm_grouped(std::span<const GemmArgs> products, void* scratch, ThreadPool& pool);
+
 // The slow obvious reference: double accumulation in index order, from unpacked W.
 void gemm_reference(const float* a, int64_t m, const TensorView& w, const float* bias, float* c);
 

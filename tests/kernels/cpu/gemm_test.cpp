@@ -179,6 +179,55 @@ TEST_P(Gemm, ARowsBitsDependOnItselfAlone) {
   }
 }
 
+// Products of all shapes at once, more than one hand-over holds, some without rows.
+TEST_P(Gemm, GroupedGivesTheBitsOfEachAlone) {
+  struct Shape {
+    int64_t m, n, k;
+  };
+  constexpr Shape kShapes[] = {{1, 200, 96}, {0, 16, 64}, {33, 130, 257},
+                               {7, 64, 31},  {1, 1, 1},   {600, 40, 64}};
+  std::vector<Weights> weights;
+  std::vector<std::vector<float>> inputs, outputs, expected;
+  const auto bias = random_values(200, 3);
+  for (const auto [m, n, k] : kShapes) {
+    const uint64_t seed = weights.size();
+    weights.emplace_back(n, k, dtype(), pool_, seed);
+    inputs.push_back(random_values(static_cast<size_t>(m * k), 50 + seed));
+    expected.push_back(multiply(weights.back(), inputs.back().data(), k, m, bias.data(), nullptr, pool_));
+  }
+  ThreadPool one(1);
+  for (const size_t repeats : {size_t{1}, size_t{30}}) {
+    for (ThreadPool* pool : {&one, &pool_}) {
+      std::vector<GemmArgs> products;
+      int64_t rows = 0;
+      outputs.clear();
+      for (size_t i = 0; i < repeats * std::size(kShapes); ++i) {
+        const size_t s = i % std::size(kShapes);
+        outputs.emplace_back(expected[s].size(), -7.0F);
+        GemmArgs args;
+        args.a = inputs[s].data();
+        args.lda = kShapes[s].k;
+        args.m = kShapes[s].m;
+        args.w = &weights[s].packed;
+        args.bias = bias.data();
+        args.ldc = kShapes[s].n + 3;
+        products.push_back(args);
+        rows += args.m;
+      }
+      for (size_t i = 0; i < products.size(); ++i) products[i].c = outputs[i].data();
+      Scratch scratch(gemm_scratch_bytes(rows, 257, dtype()));
+      gemm_grouped(products, scratch.data(), *pool);
+      for (size_t i = 0; i < products.size(); ++i) {
+        ASSERT_EQ(std::memcmp(outputs[i].data(), expected[i % std::size(kShapes)].data(),
+                              outputs[i].size() * sizeof(float)),
+                  0)
+            << "product " << i << " of " << products.size();
+      }
+    }
+  }
+  gemm_grouped({}, nullptr, pool_);
+}
+
 TEST_P(Gemm, NoRowsIsLegal) {
   Weights w(5, 7, dtype(), pool_, 1);
   multiply(w, nullptr, 7, 0, nullptr, nullptr, pool_);
