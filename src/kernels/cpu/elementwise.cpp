@@ -108,6 +108,15 @@ void silu_mul(const float* gate_up, int64_t gate_up_stride, int64_t num_rows, in
   });
 }
 
+void clamped_swiglu(const float* gate_up, int64_t gate_up_stride, int64_t num_rows, int64_t dim, float limit,
+                    float* out, int64_t out_stride, ThreadPool& pool) {
+  const ElementwiseRows& rows = rows_of(current_isa());
+  for_rows(num_rows, 2 * dim, pool, [&](int64_t t) {
+    const float* const gate = gate_up + t * gate_up_stride;
+    rows.clamped_swiglu(gate, gate + dim, limit, dim, out + t * out_stride);
+  });
+}
+
 void write_kv(const float* k, int64_t k_stride, const float* v, int64_t v_stride, const int64_t* slots,
               int64_t num_tokens, const PagedKv& kv, ThreadPool& pool) {
   const ElementwiseRows& rows = rows_of(current_isa());

@@ -36,6 +36,11 @@ void rope(const RopeArgs& args, ThreadPool& pool);
 void silu_mul(const float* gate_up, int64_t gate_up_stride, int64_t num_rows, int64_t dim, float* out,
               int64_t out_stride, ThreadPool& pool);
 
+// GPT-OSS: with g = min(gate, limit) and u = up clamped to [-limit, limit],
+// out[t, i] = (u + 1) * g * sigmoid(1.702 g); gate and up lie as for silu_mul.
+void clamped_swiglu(const float* gate_up, int64_t gate_up_stride, int64_t num_rows, int64_t dim, float limit,
+                    float* out, int64_t out_stride, ThreadPool& pool);
+
 // Copies K [T, HK, Dk] and V [T, HK, Dv] rows into the pages, converting to the cache's dtype. slots[t] is
 // page * page_size + token in page.
 void write_kv(const float* k, int64_t k_stride, const float* v, int64_t v_stride, const int64_t* slots,

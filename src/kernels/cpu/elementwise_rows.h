@@ -9,6 +9,7 @@ namespace bifocal::kernels::cpu {
 struct ElementwiseRows {
   void (*rms_norm)(const float* x, const float* w, float eps, int64_t dim, float* y);
   void (*silu_mul)(const float* gate, const float* up, int64_t dim, float* out);
+  void (*clamped_swiglu)(const float* gate, const float* up, float limit, int64_t dim, float* out);
 
   // cos and sin of position * inv_freq[i], times factor.
   void (*rope_angles)(double position, const float* inv_freq, int64_t n, float factor, float* cos,

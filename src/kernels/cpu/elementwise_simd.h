@@ -53,6 +53,24 @@ inline void silu_mul_row(const float* gate, const float* up, int64_t dim, float*
   }
 }
 
+inline Vec clamped_swiglu(Vec gate, Vec up, float limit) {
+  constexpr float kSteepness = 1.702F;
+  const Vec high = simd::set1(limit);
+  const Vec g = simd::min(high, gate);  // in this order a NaN stays one
+  const Vec u = simd::max(simd::set1(-limit), simd::min(high, up));
+  const Vec e = simd::exp(simd::mul(g, simd::set1(-kSteepness)));
+  const Vec one = simd::set1(1.0F);
+  return simd::mul(simd::add(u, one), simd::div(g, simd::add(one, e)));
+}
+
+inline void clamped_swiglu_row(const float* gate, const float* up, float limit, int64_t dim, float* out) {
+  for (int64_t i = 0; i < dim; i += kLanes) {
+    const int64_t n = dim - i < kLanes ? dim - i : kLanes;
+    simd::store_first(out + i,
+                      clamped_swiglu(simd::load_first(gate + i, n), simd::load_first(up + i, n), limit), n);
+  }
+}
+
 // sin and cos in double without branches, so that the compiler makes vectors of the loop. The angle is
 // reduced to |r| <= pi/4 by multiples of pi/2 in three parts (Cody and Waite), the first two of 33 bits:
 // exact for multiples below 2^20, and far below float's precision beyond.
@@ -135,8 +153,9 @@ inline void to_f8_e4m3_row(const float* x, int64_t n, uint8_t* out) {
   convert_row(x, n, out, simd::store_f8_e4m3);
 }
 
-constexpr ElementwiseRows kRows = {rms_norm_row,           silu_mul_row, rope_angles_row, rotate_half_row,
-                                   rotate_interleaved_row, to_f16_row,   to_bf16_row,     to_f8_e4m3_row};
+constexpr ElementwiseRows kRows = {rms_norm_row,    silu_mul_row,    clamped_swiglu_row,
+                                   rope_angles_row, rotate_half_row, rotate_interleaved_row,
+                                   to_f16_row,      to_bf16_row,     to_f8_e4m3_row};
 
 }  // namespace
 }  // namespace bifocal::kernels::cpu

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -159,6 +160,39 @@ TEST_P(Elementwise, SiluMulMatchesDouble) {
       ASSERT_EQ(y[static_cast<size_t>(t * out_stride + dim)], 5.0F);
     }
   }
+}
+
+TEST_P(Elementwise, ClampedSwigluMatchesDouble) {
+  const double limit = 1.5;
+  for (const int64_t dim : {1, 5, 16, 333}) {
+    const int64_t rows = 21;
+    const int64_t in_stride = 2 * dim + 3;
+    const int64_t out_stride = dim + 1;
+    const auto x = random_values(static_cast<size_t>(rows * in_stride), 7, 4.0);
+    std::vector<float> y(static_cast<size_t>(rows * out_stride), 5.0F);
+    clamped_swiglu(x.data(), in_stride, rows, dim, 1.5F, y.data(), out_stride, three_);
+    for (int64_t t = 0; t < rows; ++t) {
+      for (int64_t i = 0; i < dim; ++i) {
+        const double gate = std::min<double>(x[static_cast<size_t>(t * in_stride + i)], limit);
+        const double up = std::clamp<double>(x[static_cast<size_t>(t * in_stride + dim + i)], -limit, limit);
+        const double expected = (up + 1.0) * gate / (1.0 + std::exp(-1.702 * gate));
+        ASSERT_NEAR(y[static_cast<size_t>(t * out_stride + i)], expected, 1e-6);
+      }
+      ASSERT_EQ(y[static_cast<size_t>(t * out_stride + dim)], 5.0F);
+    }
+  }
+}
+
+// Values of the published activation at limit 7.
+TEST_P(Elementwise, ClampedSwigluAnchors) {
+  const float gate_up[] = {1, 1, 10, -10, -1, NAN, 0, 1, 10, -10, 2, 0};
+  const double expected[] = {0.845795765933, 1.691591531866, 55.999625026427, 2.434777e-06, -0.462612702202};
+  float out[6] = {};
+  clamped_swiglu(gate_up, 12, 1, 6, 7.0F, out, 6, one_);
+  for (size_t i = 0; i < std::size(expected); ++i) {
+    EXPECT_NEAR(out[i], expected[i], 1e-6 * std::abs(expected[i])) << i;
+  }
+  EXPECT_TRUE(std::isnan(out[5]));
 }
 
 TEST_P(Elementwise, SiluOfExtremesIsFinite) {
