@@ -24,6 +24,7 @@ struct AttentionBatch {
   std::span<const int32_t> kv_len;   // [B] keys including this step's: the last query sees all kv_len of them
   std::span<const int32_t> page_table;  // [B, page_table_stride] page ids
   int64_t page_table_stride = 0;
+  bool causal = true;  // false: every query sees all kv_len keys, none of which are this step's own
   int num_seqs() const { return static_cast<int>(q_len.size()); }
 };
 

@@ -35,7 +35,7 @@ void build_index_list(const AttentionDesc& desc, const AttentionBatch& batch, Pl
     const int32_t* pages = batch.page_table.data() + static_cast<int64_t>(seq) * batch.page_table_stride;
     int32_t* out = buffers.indices.view().as<int32_t>() + next;
     const auto end = static_cast<int32_t>(num_runs(kv_len, run));
-    int32_t i = visible_keys(desc, batch.q_len[seq], kv_len, 0).begin / run;
+    int32_t i = visible_keys(desc, batch, seq, 0).begin / run;
     int32_t page = i / runs_per_page;
     for (int32_t in_page = i % runs_per_page; i < end; ++page, in_page = 0) {
       BIFOCAL_CHECK_LE(pages[page], last_page);

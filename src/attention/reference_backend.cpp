@@ -72,7 +72,7 @@ class ReferenceBackend final : public Backend {
     const auto s = static_cast<size_t>(seq);
     const int kv_head = head / (desc.num_heads / desc.num_kv_heads);
     const int64_t row = batch.q_begin[s] + token;
-    const VisibleKeys keys = visible_keys(desc, batch.q_len[s], batch.kv_len[s], token);
+    const VisibleKeys keys = visible_keys(desc, batch, s, token);
     const TensorView& scratch = plan.buffers->scratch.view();
 
     kernels::cpu::ReferenceRowArgs args;

@@ -56,7 +56,9 @@ class Search {
 
   // Spans before the sequence's own keys of this step: all its rows see them.
   int whole_spans(size_t seq) const {
-    return batch_.q_len[seq] == 0 ? 0 : (batch_.kv_len[seq] - batch_.q_len[seq]) / kSpanKeys;
+    if (batch_.q_len[seq] == 0) return 0;
+    const int own_keys = batch_.causal ? batch_.q_len[seq] : 0;
+    return (batch_.kv_len[seq] - own_keys) / kSpanKeys;
   }
 
   // How many spans the two begin with in common.

@@ -43,7 +43,6 @@ class Tiles {
   template <class Fn>
   void for_own(size_t seq, Fn fn) const {
     const int q_len = batch_.q_len[seq];
-    const int kv_len = batch_.kv_len[seq];
     const int shared_keys = sequences_[seq].shared_spans * kSpanKeys;
     const int max_rows = shape_.limits.max_rows_per_head;
     for (int row = 0; row < q_len * group_; row += max_rows) {
@@ -52,8 +51,8 @@ class Tiles {
       tile.item.row_begin = row;
       tile.item.num_rows = std::min(max_rows, q_len * group_ - row);
       const int last_row = row + tile.item.num_rows - 1;
-      const int begin = std::max(visible_keys(desc_, q_len, kv_len, row / group_).begin, shared_keys);
-      const int end = visible_keys(desc_, q_len, kv_len, last_row / group_).end;
+      const int begin = std::max(visible_keys(desc_, batch_, seq, row / group_).begin, shared_keys);
+      const int end = visible_keys(desc_, batch_, seq, last_row / group_).end;
       tile.item.span_begin = begin / kSpanKeys;
       tile.item.span_end = static_cast<int32_t>(ceil_div(end, kSpanKeys));
       tile.cost = cost(end - begin, tile.item.num_rows);

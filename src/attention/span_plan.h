@@ -66,8 +66,11 @@ struct VisibleKeys {
   int begin = 0;
   int end = 0;
 };
-inline VisibleKeys visible_keys(const AttentionDesc& desc, int q_len, int kv_len, int token) {
-  const int end = kv_len - q_len + token + 1;
+inline VisibleKeys visible_keys(const AttentionDesc& desc, const AttentionBatch& batch, size_t seq,
+                                int token) {
+  const int kv_len = batch.kv_len[seq];
+  if (!batch.causal) return {0, kv_len};
+  const int end = kv_len - batch.q_len[seq] + token + 1;
   return {desc.window > 0 && end > desc.window ? end - desc.window : 0, end > 0 ? end : 0};
 }
 

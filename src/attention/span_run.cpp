@@ -82,7 +82,7 @@ struct Run {
           const int head = (item.kv_head + h) * group + r % group;
           rows[row] =
               inputs.q + (plan.batch.q_begin[s] + token) * inputs.q_stride + int64_t{head} * desc.head_dim_k;
-          const VisibleKeys keys = visible_keys(desc, plan.batch.q_len[s], plan.batch.kv_len[s], token);
+          const VisibleKeys keys = visible_keys(desc, plan.batch, s, token);
           key_begin[row] = keys.begin;
           key_end[row] = item.num_members > 0 ? item.span_end * kSpanKeys : keys.end;
         }

@@ -17,6 +17,11 @@ uint64_t array_bytes_per_page(int num_kv_heads, int head_dim, DType dtype, int p
          static_cast<uint64_t>(head_dim) * size_of(dtype);
 }
 
+uint64_t v_bytes_per_page(const LayerShape& layer, DType dtype, int page_size) {
+  return layer.values_in_keys ? 0
+                              : array_bytes_per_page(layer.num_kv_heads, layer.head_dim_v, dtype, page_size);
+}
+
 uint64_t align(uint64_t bytes) {
   return (bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
 }
@@ -25,7 +30,8 @@ bool plausible(const LayerShape& layer) {
   constexpr int kMaxHeads = 1 << 10;
   constexpr int kMaxHeadDim = 1 << 11;
   return layer.num_kv_heads >= 1 && layer.num_kv_heads <= kMaxHeads && layer.head_dim_k >= 1 &&
-         layer.head_dim_k <= kMaxHeadDim && layer.head_dim_v >= 1 && layer.head_dim_v <= kMaxHeadDim;
+         layer.head_dim_k <= kMaxHeadDim && layer.head_dim_v >= 1 && layer.head_dim_v <= kMaxHeadDim &&
+         (!layer.values_in_keys || layer.head_dim_v <= layer.head_dim_k);
 }
 
 }  // namespace
@@ -34,7 +40,7 @@ uint64_t KvCache::bytes_per_page(std::span<const LayerShape> layers, DType dtype
   uint64_t bytes = 0;
   for (const LayerShape& layer : layers) {
     bytes += array_bytes_per_page(layer.num_kv_heads, layer.head_dim_k, dtype, page_size) +
-             array_bytes_per_page(layer.num_kv_heads, layer.head_dim_v, dtype, page_size);
+             v_bytes_per_page(layer, dtype, page_size);
   }
   return bytes;
 }
@@ -63,9 +69,8 @@ Expected<KvCache> KvCache::allocate(std::span<const LayerShape> layers, DType dt
     const auto pages = static_cast<uint64_t>(num_pages);
     const uint64_t k =
         align(array_bytes_per_page(shape.num_kv_heads, shape.head_dim_k, dtype, page_size) * pages);
-    const uint64_t v =
-        align(array_bytes_per_page(shape.num_kv_heads, shape.head_dim_v, dtype, page_size) * pages);
-    cache.layers_.push_back({shape, bytes, bytes + k});
+    const uint64_t v = align(v_bytes_per_page(shape, dtype, page_size) * pages);
+    cache.layers_.push_back({shape, bytes, shape.values_in_keys ? bytes : bytes + k});
     fits = fits && !__builtin_add_overflow(bytes, k, &bytes) && !__builtin_add_overflow(bytes, v, &bytes);
   }
   auto memory = fits ? HostMemory::allocate(bytes) : Expected<HostMemory>(resource_exhausted("too large"));
@@ -93,7 +98,7 @@ kernels::PagedKv KvCache::layer(size_t index) const {
   kv.k_token_stride = kv.head_dim_k;
   kv.k_head_stride = kv.k_token_stride * page_size_;
   kv.k_page_stride = kv.k_head_stride * kv.num_kv_heads;
-  kv.v_token_stride = kv.head_dim_v;
+  kv.v_token_stride = layer.shape.values_in_keys ? kv.head_dim_k : kv.head_dim_v;
   kv.v_head_stride = kv.v_token_stride * page_size_;
   kv.v_page_stride = kv.v_head_stride * kv.num_kv_heads;
   return kv;
@@ -121,6 +126,7 @@ void KvCache::copy_tokens(PageId source_page, PageId target_page, int num_tokens
   };
   for (const Layer& layer : layers_) {
     copy_heads(base() + layer.k_offset, layer.shape.num_kv_heads, layer.shape.head_dim_k);
+    if (layer.shape.values_in_keys) continue;
     copy_heads(base() + layer.v_offset, layer.shape.num_kv_heads, layer.shape.head_dim_v);
   }
 }

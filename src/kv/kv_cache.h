@@ -1,4 +1,5 @@
-// The memory behind the page ids: one K and one V array per layer, [P, HK, S, D].
+// The memory behind the page ids: one K and one V array per layer, [P, HK, S, D]; a layer whose values are
+// part of its keys (MLA's latents) has the first one only.
 #pragma once
 
 #include <cstddef>
@@ -14,9 +15,10 @@
 namespace bifocal::kv {
 
 struct LayerShape {
-  int num_kv_heads = 0;  // HK
-  int head_dim_k = 0;    // D of K
-  int head_dim_v = 0;    // D of V
+  int num_kv_heads = 0;         // HK
+  int head_dim_k = 0;           // D of K
+  int head_dim_v = 0;           // D of V
+  bool values_in_keys = false;  // V is the first head_dim_v values of each row of K
 };
 
 // One reservation of zero pages that the system fills in when they are first touched: starting with a large

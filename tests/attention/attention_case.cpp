@@ -82,6 +82,7 @@ CaseData::CaseData(const CaseSpec& spec) : desc_(spec.desc), num_rows_(spec.num_
   fill_pages(spec);
   fill_queries(spec);
   batch_.phase = spec.phase;
+  batch_.causal = spec.causal;
   batch_.step = spec.seed;
   batch_.q_begin = q_begin_;
   batch_.q_len = q_len_;

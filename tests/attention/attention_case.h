@@ -32,6 +32,7 @@ struct CaseSpec {
   int num_threads = 1;
   float q_spread = 1.0F;  // standard deviation of the queries
   uint64_t seed = 1;
+  bool causal = true;
   bool share_pages = false;  // pages that lie wholly in an equal prefix are the same pages
   std::vector<CaseSequence> sequences;
 

@@ -65,6 +65,7 @@ bool parse_field(std::string_view name, std::string_view value, CaseSpec* spec) 
   if (name == "threads") return parse_number(value, &spec->num_threads);
   if (name == "spread") return parse_number(value, &spec->q_spread);
   if (name == "seed") return parse_number(value, &spec->seed);
+  if (name == "causal") return spec->causal = value == "1", true;
   if (name == "share") return spec->share_pages = value == "1", true;
   if (name == "seqs") return parse_sequences(value, &spec->sequences);
   if (name == "phase") {
@@ -118,10 +119,10 @@ std::string to_string(const CaseSpec& spec) {
   return fmt::format(
       "backend={} isa={} phase={} kind={} heads={}/{} dims={}/{} kv={} page={} window={} sinks={} softcap={} "
       "scale={} "
-      "threads={} spread={} seed={} share={} seqs={}",
+      "threads={} spread={} seed={} causal={} share={} seqs={}",
       spec.backend, spec.isa, to_string(spec.phase), d.kind == Kind::mla ? "mla" : "gqa", d.num_heads,
       d.num_kv_heads, d.head_dim_k, d.head_dim_v, to_string(d.kv_dtype), d.page_size, d.window,
-      d.sinks ? 1 : 0, d.softcap, d.scale, spec.num_threads, spec.q_spread, spec.seed,
+      d.sinks ? 1 : 0, d.softcap, d.scale, spec.num_threads, spec.q_spread, spec.seed, spec.causal ? 1 : 0,
       spec.share_pages ? 1 : 0, sequences);
 }
 
@@ -195,6 +196,13 @@ CaseSpec random_case(uint64_t seed) {
     spec.sequences.push_back(seq);
   }
   if (random.below(5) == 0) share_prefix(random, &spec);
+  if (desc.window == 0 && random.below(6) == 0) {
+    // As for one chunk of several prefixes: some are shorter than the queries are many, some are empty.
+    spec.causal = false;
+    for (CaseSequence& seq : spec.sequences) {
+      if (random.below(3) == 0) seq.kv_len = seq.prefix_len + between(random, 0, std::max(1, seq.q_len));
+    }
+  }
   return spec;
 }
 

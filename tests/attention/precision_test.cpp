@@ -36,7 +36,7 @@ std::vector<float> plain_loop(const CaseSpec& spec, const CaseData& data) {
   for (size_t s = 0; s < batch.q_len.size(); ++s) {
     const int32_t* pages = batch.page_table.data() + static_cast<int64_t>(s) * batch.page_table_stride;
     for (int token = 0; token < batch.q_len[s]; ++token) {
-      const VisibleKeys keys = visible_keys(desc, batch.q_len[s], batch.kv_len[s], token);
+      const VisibleKeys keys = visible_keys(desc, batch, s, token);
       for (int head = 0; head < desc.num_heads; ++head) {
         const float* q = data.inputs().q + (batch.q_begin[s] + token) * data.inputs().q_stride +
                          int64_t{head} * desc.head_dim_k;

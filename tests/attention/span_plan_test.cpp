@@ -53,8 +53,9 @@ struct Batch {
 
 Plan make_plan(const AttentionDesc& desc, const Batch& batch, PlanBuffers& buffers) {
   Plan plan;
+  plan.batch = batch.view();
   plan.buffers = &buffers;
-  plan_spans(desc, batch.view(), kShape, buffers, &plan);
+  plan_spans(desc, plan.batch, kShape, buffers, &plan);
   return plan;
 }
 
@@ -113,7 +114,7 @@ void check_plan(const AttentionDesc& desc, const Batch& batch, const Plan& plan)
     for (int head = 0; head < desc.num_kv_heads; ++head) {
       for (int row = 0; row < batch.q_len[s] * group; ++row) {
         const auto& found = spans[{static_cast<int>(s), head, row}];
-        const auto seen = visible_keys(desc, batch.q_len[s], batch.kv_len[s], row / group);
+        const auto seen = visible_keys(desc, plan.batch, s, row / group);
         ASSERT_FALSE(found.empty());
         for (size_t i = 1; i < found.size(); ++i) ASSERT_EQ(found[i], found[i - 1] + 1);
         ASSERT_LE(found.front(), seen.begin / kSpanKeys);
