@@ -17,7 +17,7 @@ struct GemmKernel;  // gemm_kernel.h
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  // Concatenates the matrices along N (all [N_i, K], row-major, same K; f32, f16 or bf16) and converts to
+  // Concatenates the matrices along N (all [N_i, K], same K, any strides; f32, f16 or bf16) and converts to
   // `dtype`.
   static Expected<PackedMatrix> pack(std::span<const TensorView> matrices, DType dtype, ThreadPool& pool);
 

@@ -20,37 +20,45 @@ bool is_weight_dtype(DType dtype) {
   return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16;
 }
 
-// The source may be a mapped file at any offset, so values are copied out before they are looked at.
-void read_as_float(const char* source, DType dtype, int64_t n, float* out) {
-  if (dtype == DType::f32) {
-    std::memcpy(out, source, static_cast<size_t>(n) * sizeof(float));
+struct SourceRow {
+  const char* data = nullptr;  // null: padding
+  DType dtype = DType::f32;
+  int64_t stride = 1;  // elements from one k to the next
+};
+
+// Values k0 to k0 + n of a row. The source may be a mapped file at any offset, so values are copied out
+// before they are looked at.
+template <class T>
+void copy_values(const SourceRow& row, int64_t k0, int64_t n, T* out) {
+  const char* from = row.data + k0 * row.stride * static_cast<int64_t>(sizeof(T));
+  if (row.stride == 1) {
+    std::memcpy(out, from, static_cast<size_t>(n) * sizeof(T));
     return;
   }
-  uint16_t raw[kSegment];
-  std::memcpy(raw, source, static_cast<size_t>(n) * sizeof(uint16_t));
-  for (int64_t i = 0; i < n; ++i)
-    out[i] = dtype == DType::f16 ? float_from_f16(raw[i]) : float_from_bf16(raw[i]);
+  for (int64_t i = 0; i < n; ++i) {
+    std::memcpy(out + i, from + i * row.stride * static_cast<int64_t>(sizeof(T)), sizeof(T));
+  }
 }
 
-void read_segment(const char* source, DType from, int64_t n, float* out, DType /*to*/) {
-  read_as_float(source, from, n, out);
+void read_as_float(const SourceRow& row, int64_t k0, int64_t n, float* out) {
+  if (row.dtype == DType::f32) return copy_values(row, k0, n, out);
+  uint16_t raw[kSegment];
+  copy_values(row, k0, n, raw);
+  for (int64_t i = 0; i < n; ++i)
+    out[i] = row.dtype == DType::f16 ? float_from_f16(raw[i]) : float_from_bf16(raw[i]);
 }
-void read_segment(const char* source, DType from, int64_t n, uint16_t* out, DType to) {
-  if (from == to) {
-    std::memcpy(out, source, static_cast<size_t>(n) * sizeof(uint16_t));
-    return;
-  }
+
+void read_segment(const SourceRow& row, int64_t k0, int64_t n, float* out, DType /*to*/) {
+  read_as_float(row, k0, n, out);
+}
+void read_segment(const SourceRow& row, int64_t k0, int64_t n, uint16_t* out, DType to) {
+  if (row.dtype == to) return copy_values(row, k0, n, out);
   float values[kSegment];
-  read_as_float(source, from, n, values);
+  read_as_float(row, k0, n, values);
   for (int64_t i = 0; i < n; ++i) {
     out[i] = to == DType::f16 ? f16_from_float(values[i]) : bf16_from_float(values[i]);
   }
 }
-
-struct SourceRow {
-  const char* data = nullptr;  // null: padding
-  DType dtype = DType::f32;
-};
 
 // One panel: its columns are rows of the sources. T is the packed value.
 template <class T>
@@ -63,10 +71,7 @@ void pack_panel(const std::vector<SourceRow>& rows, int64_t k, int64_t k_padded,
     for (int64_t column = 0; column < kernel.panel_columns; ++column) {
       T segment[kSegment] = {};
       const SourceRow& row = rows[static_cast<size_t>(column)];
-      if (row.data != nullptr && valid > 0) {
-        const auto offset = static_cast<size_t>(begin) * size_of(row.dtype);
-        read_segment(row.data + offset, row.dtype, valid, segment, dtype);
-      }
+      if (row.data != nullptr && valid > 0) read_segment(row, begin, valid, segment, dtype);
       T* const to = out + begin * kernel.panel_columns + column * group;
       for (int64_t i = 0; i < length; i += group) {
         for (int64_t j = 0; j < group; ++j) to[i * kernel.panel_columns + j] = segment[i + j];
@@ -88,9 +93,6 @@ Status check_sources(std::span<const TensorView> matrices, DType dtype) {
     if (m.rank != 2 || m.shape[0] <= 0 || m.shape[1] <= 0 || m.shape[1] != matrices[0].shape[1]) {
       return invalid_argument(fmt::format("weight matrix {}: expected [N, {}] with N and K above 0",
                                           to_string(m), matrices[0].rank == 2 ? matrices[0].shape[1] : 0));
-    }
-    if (m.strides[1] != 1 || m.strides[0] < m.shape[1]) {
-      return invalid_argument(fmt::format("weight matrix {}: expected row-major order", to_string(m)));
     }
   }
   return {};
@@ -133,7 +135,7 @@ Expected<PackedMatrix> PackedMatrix::pack(std::span<const TensorView> matrices, 
     for (const TensorView& m : matrices) {
       if (n < m.shape[0]) {
         const auto offset = static_cast<size_t>(n * m.strides[0]) * size_of(m.dtype);
-        return SourceRow{static_cast<const char*>(m.data) + offset, m.dtype};
+        return SourceRow{static_cast<const char*>(m.data) + offset, m.dtype, m.strides[1]};
       }
       n -= m.shape[0];
     }
