@@ -26,7 +26,7 @@ uint64_t DecoderCpu::workspace_bytes(int max_tokens, int max_logit_rows) const {
 }
 
 Status DecoderCpu::prepare(int max_tokens, int max_logit_rows) {
-  const int64_t max_rows = std::max(max_tokens, max_logit_rows);
+  const int64_t max_rows = workspace_rows(spec_, max_tokens, max_logit_rows);
   const RowWidths w = row_widths(spec_);
   BIFOCAL_ASSIGN_OR_RETURN(residual_, Tensor::allocate(DType::f32, {max_rows, w.hidden}));
   BIFOCAL_ASSIGN_OR_RETURN(normed_, Tensor::allocate(DType::f32, {max_rows, w.hidden}));
@@ -34,6 +34,7 @@ Status DecoderCpu::prepare(int max_tokens, int max_logit_rows) {
   BIFOCAL_ASSIGN_OR_RETURN(narrow_, Tensor::allocate(DType::f32, {max_rows, w.narrow}));
   BIFOCAL_RETURN_IF_ERROR(
       ops_.reserve(gemm_scratch_bytes(spec_, weights_.output_matrix().dtype(), max_rows)));
+  BIFOCAL_RETURN_IF_ERROR(moe_.reserve(spec_, max_rows));
   max_tokens_ = max_tokens;
   return {};
 }
@@ -128,7 +129,11 @@ void DecoderCpu::feed_forward(size_t layer, const Rows& step) {
   args.wide = wide_.view().as<float>();
   args.narrow = narrow_.view().as<float>();
   args.residual = step.residual;
-  mlp(weights.mlp, args, ops_);
+  if (spec_.layers[layer].moe) {
+    moe(*spec_.layers[layer].moe, weights.moe, args, ops_, moe_);
+  } else {
+    mlp(weights.mlp, args, ops_);
+  }
 }
 
 DecoderCpu::Rows DecoderCpu::pick(const Rows& step, std::span<const int32_t> wanted, int64_t attn_width) {

@@ -55,6 +55,7 @@ class DecoderCpu final : public Model {
   RowOps ops_;
   int max_tokens_ = 0;
   Tensor residual_, normed_, wide_, narrow_;
+  MoeBuffers moe_;
 };
 
 }  // namespace bifocal::model

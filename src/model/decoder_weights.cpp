@@ -21,7 +21,12 @@ Expected<LayerWeights> load_layer(const ModelSpec& spec, size_t index, WeightLoa
     BIFOCAL_ASSIGN_OR_RETURN(out.attn_output_bias, loader.vector({{name.bias(names.o_proj), hidden}}));
   }
   BIFOCAL_ASSIGN_OR_RETURN(out.mlp_norm, loader.vector({{name.plain(names.mlp_norm), hidden}}));
-  BIFOCAL_ASSIGN_OR_RETURN(out.mlp, load_mlp_weights(spec, index, loader));
+  if (layer.moe) {
+    BIFOCAL_ASSIGN_OR_RETURN(out.moe, load_moe_weights(spec, index, loader));
+  } else {
+    BIFOCAL_ASSIGN_OR_RETURN(out.mlp,
+                             load_mlp_weights(name, dense_mlp_names(names), layer.mlp, hidden, loader));
+  }
   return out;
 }
 

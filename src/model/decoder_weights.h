@@ -11,6 +11,7 @@
 #include "kernels/cpu/gemm.h"
 #include "model/gqa_block.h"
 #include "model/mlp_block.h"
+#include "model/moe_block.h"
 #include "model/spec.h"
 #include "tensor/tensor.h"
 #include "weights/weight_source.h"
@@ -24,7 +25,8 @@ struct LayerWeights {
   kernels::cpu::PackedMatrix attn_output;  // [hidden, H Dv]
   Tensor attn_output_bias;                 // [hidden]
   Tensor mlp_norm;                         // [hidden]
-  MlpWeights mlp;
+  MlpWeights mlp;                          // empty where moe is not
+  MoeWeights moe;
 };
 
 struct DecoderWeights {

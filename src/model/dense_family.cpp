@@ -13,13 +13,14 @@ namespace {
 using weights::ModelConfig;
 
 // Settings of related architectures that change what a layer computes, and the value that changes nothing
-// (null always does). None of the dense families knows them: ignoring one would give fluent nonsense.
+// (null always does). No family knows them but the one that owns them: ignoring one would give fluent
+// nonsense.
 struct ForeignSetting {
   std::string_view key;
   JsonValue neutral;
 };
 
-Status refuse_foreign_settings(const ModelConfig& config) {
+Status refuse_foreign_settings(const ModelConfig& config, const DenseTraits& traits) {
   static const ForeignSetting kForeign[] = {
       {"quantization_config", {}},
       {"compression_config", {}},
@@ -49,6 +50,8 @@ Status refuse_foreign_settings(const ModelConfig& config) {
   for (const ForeignSetting& setting : kForeign) {
     const JsonValue* value = config.document.find(setting.key);
     if (value == nullptr || value->is_null() || *value == setting.neutral) continue;
+    const auto& own = traits.own_settings;
+    if (std::find(own.begin(), own.end(), setting.key) != own.end()) continue;
     if (value->is_number() && setting.neutral.is_number() &&
         value->as_double() == setting.neutral.as_double())
       continue;
@@ -82,13 +85,14 @@ Expected<int> head_dim(const ModelConfig& config, const DenseTraits& traits) {
 // max_window_layers on slide. A sliding_window that use_sliding_window does not switch on is only a leftover.
 Expected<std::vector<int>> layer_windows(const ModelConfig& config, const DenseTraits& traits) {
   std::vector<int> windows(static_cast<size_t>(config.num_layers), 0);
-  const bool sliding = traits.sliding_layers && config.use_sliding_window && config.sliding_window;
+  const bool sliding = (traits.sliding_layers || traits.every_layer_slides) && config.use_sliding_window &&
+                       config.sliding_window;
   for (size_t i = 0; i < config.layer_types.size(); ++i) {
     const std::string& type = config.layer_types[i];
     if (type == "sliding_attention") {
       if (!sliding) {
         return config.error(fmt::format("layer_types[{}]: sliding_attention, but {}", i,
-                                        traits.sliding_layers
+                                        traits.sliding_layers || traits.every_layer_slides
                                             ? "use_sliding_window is false or sliding_window is absent"
                                             : config.architecture + " has no sliding layers"));
       }
@@ -102,9 +106,10 @@ Expected<std::vector<int>> layer_windows(const ModelConfig& config, const DenseT
     }
   }
   if (sliding && config.layer_types.empty()) {
-    if (!config.max_window_layers)
+    if (!traits.every_layer_slides && !config.max_window_layers)
       return config.error("max_window_layers: missing, use_sliding_window needs it");
-    for (size_t i = static_cast<size_t>(*config.max_window_layers); i < windows.size(); ++i) {
+    const int first = traits.every_layer_slides ? 0 : *config.max_window_layers;
+    for (size_t i = static_cast<size_t>(first); i < windows.size(); ++i) {
       windows[i] = *config.sliding_window;
     }
   }
@@ -122,7 +127,7 @@ std::vector<int32_t> eos_token_ids(const ModelConfig& config) {
 }  // namespace
 
 Expected<ModelSpec> make_dense_spec(const ModelConfig& config, const DenseTraits& traits) {
-  BIFOCAL_RETURN_IF_ERROR(refuse_foreign_settings(config));
+  BIFOCAL_RETURN_IF_ERROR(refuse_foreign_settings(config, traits));
   ModelSpec spec;
   spec.vocab_size = config.vocab_size;
   spec.hidden_size = config.hidden_size;

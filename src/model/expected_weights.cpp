@@ -7,6 +7,7 @@
 
 #include "model/gqa_block.h"
 #include "model/mlp_block.h"
+#include "model/moe_block.h"
 
 namespace bifocal::model {
 namespace {
@@ -58,6 +59,16 @@ Status resolve_tied_output(ModelSpec& spec, const Checkpoint& checkpoint) {
   return {};
 }
 
+// Families that know experts one by one may find them fused.
+void resolve_expert_layout(ModelSpec& spec, const Checkpoint& checkpoint) {
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    auto& moe = spec.layers[i].moe;
+    if (!moe || moe->layout != ExpertLayout::separate) continue;
+    const std::string fused = LayerNames(spec, i).plain(spec.names.experts + ".gate_up_proj");
+    if (checkpoint.has(fused)) moe->layout = ExpertLayout::fused;
+  }
+}
+
 }  // namespace
 
 bool is_loadable(DType dtype) {
@@ -76,14 +87,19 @@ std::vector<ExpectedWeight> expected_weights(const ModelSpec& spec) {
     list_gqa_weights(spec, i, list);
     list.linear(names.o_proj, hidden, layer.attention_out_dim(), layer.attention_out_bias());
     list.vector(names.mlp_norm, hidden);
-    list_mlp_weights(spec, i, list);
+    if (layer.moe) {
+      list_moe_weights(spec, i, list);
+    } else {
+      list_mlp_weights(dense_mlp_names(names), layer.mlp, hidden, list);
+    }
   }
-  out.push_back({names.final_norm, {hidden}});
+  out.push_back({names.final_norm, {hidden}, true});
   if (!spec.tied_output) out.push_back({names.output, {spec.vocab_size, hidden}});
   return out;
 }
 
 Status check_weights(ModelSpec& spec, const Checkpoint& checkpoint) {
+  resolve_expert_layout(spec, checkpoint);
   BIFOCAL_RETURN_IF_ERROR(resolve_tied_output(spec, checkpoint));
   if (!spec.tied_output && !checkpoint.has(spec.names.output)) {
     return data_loss(
@@ -106,8 +122,7 @@ Status check_weights(ModelSpec& spec, const Checkpoint& checkpoint) {
 uint64_t planned_weight_bytes(const ModelSpec& spec, DType dtype) {
   uint64_t bytes = 0;
   for (const ExpectedWeight& weight : expected_weights(spec)) {
-    const size_t element = weight.shape.size() > 1 ? size_of(dtype) : sizeof(float);
-    bytes += static_cast<uint64_t>(weight.num_elements()) * element;
+    bytes += static_cast<uint64_t>(weight.num_elements()) * (weight.in_f32 ? sizeof(float) : size_of(dtype));
   }
   return bytes;
 }

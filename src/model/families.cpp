@@ -7,7 +7,7 @@
 namespace bifocal::model {
 namespace {
 
-constexpr std::array kFamilies = {&kLlamaFamily, &kQwen2Family, &kQwen3Family};
+constexpr std::array kFamilies = {&kLlamaFamily, &kQwen2Family, &kQwen3Family, &kQwen3MoeFamily};
 
 }  // namespace
 

@@ -20,6 +20,7 @@ struct Family {
 extern const Family kLlamaFamily;
 extern const Family kQwen2Family;
 extern const Family kQwen3Family;
+extern const Family kQwen3MoeFamily;
 
 std::span<const Family* const> families();
 std::span<const std::string_view> supported_architectures();

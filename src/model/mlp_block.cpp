@@ -4,29 +4,28 @@
 
 namespace bifocal::model {
 
-void list_mlp_weights(const ModelSpec& spec, size_t layer, WeightList& list) {
-  const MlpSpec& mlp = spec.layers[layer].mlp;
-  const WeightNames& names = spec.names;
-  list.linear(names.gate_proj, mlp.intermediate_size, spec.hidden_size, mlp.bias);
-  list.linear(names.up_proj, mlp.intermediate_size, spec.hidden_size, mlp.bias);
-  list.linear(names.down_proj, spec.hidden_size, mlp.intermediate_size, mlp.bias);
+MlpNames dense_mlp_names(const WeightNames& names) {
+  return {names.gate_proj, names.up_proj, names.down_proj};
 }
 
-Expected<MlpWeights> load_mlp_weights(const ModelSpec& spec, size_t layer, WeightLoader& loader) {
-  const MlpSpec& mlp = spec.layers[layer].mlp;
-  const WeightNames& names = spec.names;
-  const LayerNames name(spec, layer);
-  const int64_t hidden = spec.hidden_size;
+void list_mlp_weights(const MlpNames& names, const MlpSpec& mlp, int64_t hidden, WeightList& list) {
+  list.linear(names.gate, mlp.intermediate_size, hidden, mlp.bias);
+  list.linear(names.up, mlp.intermediate_size, hidden, mlp.bias);
+  list.linear(names.down, hidden, mlp.intermediate_size, mlp.bias);
+}
+
+Expected<MlpWeights> load_mlp_weights(const LayerNames& layer, const MlpNames& names, const MlpSpec& mlp,
+                                      int64_t hidden, WeightLoader& loader) {
   const int64_t inner = mlp.intermediate_size;
   MlpWeights out;
   BIFOCAL_ASSIGN_OR_RETURN(
       out.gate_up,
-      loader.matrix({{name.weight(names.gate_proj), inner}, {name.weight(names.up_proj), inner}}, hidden));
-  BIFOCAL_ASSIGN_OR_RETURN(out.down, loader.matrix({{name.weight(names.down_proj), hidden}}, inner));
+      loader.matrix({{layer.weight(names.gate), inner}, {layer.weight(names.up), inner}}, hidden));
+  BIFOCAL_ASSIGN_OR_RETURN(out.down, loader.matrix({{layer.weight(names.down), hidden}}, inner));
   if (mlp.bias) {
-    BIFOCAL_ASSIGN_OR_RETURN(out.gate_up_bias, loader.vector({{name.bias(names.gate_proj), inner},
-                                                              {name.bias(names.up_proj), inner}}));
-    BIFOCAL_ASSIGN_OR_RETURN(out.down_bias, loader.vector({{name.bias(names.down_proj), hidden}}));
+    BIFOCAL_ASSIGN_OR_RETURN(out.gate_up_bias,
+                             loader.vector({{layer.bias(names.gate), inner}, {layer.bias(names.up), inner}}));
+    BIFOCAL_ASSIGN_OR_RETURN(out.down_bias, loader.vector({{layer.bias(names.down), hidden}}));
   }
   return out;
 }

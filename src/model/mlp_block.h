@@ -1,11 +1,20 @@
-// The dense feed-forward block: down(silu(gate(x)) * up(x)).
+// The gated feed-forward block, dense, of one expert, or of the expert that all tokens share:
+// down(silu(gate(x)) * up(x)).
 #pragma once
+
+#include <string>
 
 #include "model/row_ops.h"
 #include "model/weight_list.h"
 #include "model/weight_loader.h"
 
 namespace bifocal::model {
+
+// What its projections are called within a layer: "mlp.gate_proj".
+struct MlpNames {
+  std::string gate, up, down;
+};
+MlpNames dense_mlp_names(const WeightNames& names);
 
 struct MlpWeights {
   kernels::cpu::PackedMatrix gate_up;  // [2 I, hidden], gate's rows first
@@ -14,8 +23,9 @@ struct MlpWeights {
   Tensor down_bias;                    // [hidden] or empty
 };
 
-void list_mlp_weights(const ModelSpec& spec, size_t layer, WeightList& list);
-Expected<MlpWeights> load_mlp_weights(const ModelSpec& spec, size_t layer, WeightLoader& loader);
+void list_mlp_weights(const MlpNames& names, const MlpSpec& mlp, int64_t hidden, WeightList& list);
+Expected<MlpWeights> load_mlp_weights(const LayerNames& layer, const MlpNames& names, const MlpSpec& mlp,
+                                      int64_t hidden, WeightLoader& loader);
 
 struct MlpArgs {
   const float* x = nullptr;  // [T, hidden] normed

@@ -35,9 +35,8 @@ void RowOps::norm_heads(float* heads, int64_t token_stride, int num_heads, const
   }
 }
 
-void RowOps::multiply(const float* a, int64_t lda, int64_t num_rows, const cpu::PackedMatrix& w,
-                      const Tensor& bias, float* c, int64_t ldc, bool accumulate) const {
-  if (num_rows == 0) return;
+cpu::GemmArgs RowOps::product(const float* a, int64_t lda, int64_t num_rows, const cpu::PackedMatrix& w,
+                              const Tensor& bias, float* c, int64_t ldc, bool accumulate) {
   cpu::GemmArgs args;
   args.a = a;
   args.lda = lda;
@@ -47,7 +46,17 @@ void RowOps::multiply(const float* a, int64_t lda, int64_t num_rows, const cpu::
   args.c = c;
   args.ldc = ldc;
   args.accumulate = accumulate;
-  cpu::gemm(args, scratch_.view().data, *pool_);
+  return args;
+}
+
+void RowOps::multiply(const float* a, int64_t lda, int64_t num_rows, const cpu::PackedMatrix& w,
+                      const Tensor& bias, float* c, int64_t ldc, bool accumulate) const {
+  if (num_rows == 0) return;
+  cpu::gemm(product(a, lda, num_rows, w, bias, c, ldc, accumulate), scratch_.view().data, *pool_);
+}
+
+void RowOps::multiply_grouped(std::span<const cpu::GemmArgs> products) const {
+  cpu::gemm_grouped(products, scratch_.view().data, *pool_);
 }
 
 }  // namespace bifocal::model

@@ -2,6 +2,8 @@
 // of a decoder share. All rows are f32; each is computed alone.
 #pragma once
 
+#include <span>
+
 #include "base/thread_pool.h"
 #include "kernels/cpu/gemm.h"
 #include "tensor/tensor.h"
@@ -25,6 +27,11 @@ class RowOps {
   // c[t] (+)= w a[t] + bias; an empty bias is none. Rows of a and c lie at lda and ldc.
   void multiply(const float* a, int64_t lda, int64_t num_rows, const kernels::cpu::PackedMatrix& w,
                 const Tensor& bias, float* c, int64_t ldc, bool accumulate = false) const;
+  // The same for many products at once: gemm_grouped.
+  static kernels::cpu::GemmArgs product(const float* a, int64_t lda, int64_t num_rows,
+                                        const kernels::cpu::PackedMatrix& w, const Tensor& bias, float* c,
+                                        int64_t ldc, bool accumulate = false);
+  void multiply_grouped(std::span<const kernels::cpu::GemmArgs> products) const;
 
  private:
   ThreadPool* pool_;

@@ -10,6 +10,7 @@
 
 #include "attention/desc.h"
 #include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/moe.h"
 #include "kv/kv_cache.h"
 #include "tensor/dtype.h"
 
@@ -66,11 +67,8 @@ struct MlpSpec {
 
 // How a router turns logits z [E] into the experts of a token and their weights.
 struct RouterSpec {
-  enum class Scoring : uint8_t { softmax, sigmoid };
-  enum class GroupScore : uint8_t {
-    largest,
-    two_largest
-  };  // of a group: its best score, or its best two's sum
+  using Scoring = kernels::cpu::RouterScoring;
+  using GroupScore = kernels::cpu::GroupScore;
   Scoring scoring = Scoring::softmax;
   bool bias = false;         // z = W x + b
   bool choice_bias = false;  // a vector [E] added to the scores for the choice alone
@@ -79,6 +77,13 @@ struct RouterSpec {
   GroupScore group_score = GroupScore::largest;
   bool renormalize = false;  // the chosen weights sum to 1
   float scale = 1.0F;        // of the weights, at the end
+};
+
+// How a checkpoint keeps the experts' projections.
+enum class ExpertLayout : uint8_t {
+  separate,  // "mlp.experts.3.gate_proj.weight" [I, hidden] and so on, per expert
+  fused,     // "mlp.experts.gate_up_proj" [E, 2 I, hidden], gate's rows first; "….down_proj" [E, hidden, I]
+  fused_in_out,  // GPT-OSS: [E, hidden, 2 I], gate and up in turns; [E, I, hidden]
 };
 
 enum class Activation : uint8_t {
@@ -96,6 +101,7 @@ struct MoeSpec {
   Activation activation = Activation::silu_mul;
   float swiglu_limit = 0.0F;
   bool bias = false;  // of the experts' projections
+  ExpertLayout layout = ExpertLayout::separate;
 };
 
 // An attention block, gqa or mla, and a feed-forward block, dense or moe.
@@ -127,6 +133,10 @@ struct WeightNames {
   std::string gate_proj = "mlp.gate_proj";
   std::string up_proj = "mlp.up_proj";
   std::string down_proj = "mlp.down_proj";
+  std::string router = "mlp.gate";
+  std::string choice_bias = "mlp.gate.e_score_correction_bias";
+  std::string experts = "mlp.experts";
+  std::string shared_expert = "mlp.shared_experts";
 };
 
 struct ModelSpec {

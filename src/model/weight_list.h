@@ -13,6 +13,7 @@ namespace bifocal::model {
 struct ExpectedWeight {
   std::string name;
   std::vector<int64_t> shape;
+  bool in_f32 = false;  // in memory, whatever the matrices' dtype
   int64_t num_elements() const;
 };
 
@@ -34,10 +35,13 @@ class WeightList {
  public:
   WeightList(LayerNames names, std::vector<ExpectedWeight>& out) : names_(std::move(names)), out_(out) {}
 
-  void vector(const std::string& part, int64_t n) { out_.push_back({names_.plain(part), {n}}); }
+  void tensor(const std::string& part, std::vector<int64_t> shape, bool in_f32 = false) {
+    out_.push_back({names_.plain(part), std::move(shape), in_f32});
+  }
+  void vector(const std::string& part, int64_t n) { tensor(part, {n}, true); }
   void linear(const std::string& projection, int64_t n, int64_t k, bool bias) {
-    out_.push_back({names_.weight(projection), {n, k}});
-    if (bias) out_.push_back({names_.bias(projection), {n}});
+    tensor(projection + ".weight", {n, k});
+    if (bias) vector(projection + ".bias", n);
   }
 
  private:

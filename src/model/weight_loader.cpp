@@ -25,7 +25,7 @@ float element_as_float(const TensorView& view, int64_t i) {
 
 }  // namespace
 
-Expected<PackedMatrix> WeightLoader::matrix(std::initializer_list<Part> parts, int64_t k) {
+Expected<PackedMatrix> WeightLoader::matrix(std::initializer_list<Part> parts, int64_t k, DType dtype) {
   BIFOCAL_CHECK_LE(parts.size(), staging_.size());
   std::vector<TensorView> views;
   for (const auto& [name, n] : parts) {
@@ -33,7 +33,11 @@ Expected<PackedMatrix> WeightLoader::matrix(std::initializer_list<Part> parts, i
     BIFOCAL_ASSIGN_OR_RETURN(const TensorView view, read(name, shape, staging_[views.size()]));
     views.push_back(view);
   }
-  BIFOCAL_ASSIGN_OR_RETURN(PackedMatrix packed, PackedMatrix::pack(views, dtype_, pool_));
+  return pack(views, dtype);
+}
+
+Expected<PackedMatrix> WeightLoader::pack(std::span<const TensorView> matrices, DType dtype) {
+  BIFOCAL_ASSIGN_OR_RETURN(PackedMatrix packed, PackedMatrix::pack(matrices, dtype, pool_));
   num_bytes_ += packed.num_bytes();
   return packed;
 }
@@ -48,6 +52,14 @@ Expected<Tensor> WeightLoader::vector(std::initializer_list<Part> parts) {
     BIFOCAL_ASSIGN_OR_RETURN(const TensorView view, read(name, shape, staging_[0]));
     for (int64_t i = 0; i < n; ++i) *target++ = element_as_float(view, i);
   }
+  num_bytes_ += out.view().num_bytes();
+  return out;
+}
+
+Expected<Tensor> WeightLoader::values(const std::string& name, std::span<const int64_t> shape) {
+  BIFOCAL_ASSIGN_OR_RETURN(Tensor out, Tensor::allocate(DType::f32, shape));
+  BIFOCAL_ASSIGN_OR_RETURN(const TensorView view, read(name, shape, staging_[0]));
+  for (int64_t i = 0; i < view.num_elements(); ++i) out.view().as<float>()[i] = element_as_float(view, i);
   num_bytes_ += out.view().num_bytes();
   return out;
 }

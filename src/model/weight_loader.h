@@ -25,14 +25,28 @@ class WeightLoader {
   WeightLoader(weights::WeightSource& source, DType dtype, ThreadPool& pool, Progress* progress)
       : source_(source), dtype_(dtype), pool_(pool), progress_(progress) {}
 
-  // The named matrices [N_i, K], packed as one along N.
-  Expected<kernels::cpu::PackedMatrix> matrix(std::initializer_list<Part> parts, int64_t k);
+  // The named matrices [N_i, K], packed as one along N; in `dtype` or in the loader's.
+  Expected<kernels::cpu::PackedMatrix> matrix(std::initializer_list<Part> parts, int64_t k, DType dtype);
+  Expected<kernels::cpu::PackedMatrix> matrix(std::initializer_list<Part> parts, int64_t k) {
+    return matrix(parts, k, dtype_);
+  }
   // The named vectors [N_i], one after another in f32.
   Expected<Tensor> vector(std::initializer_list<Part> parts);
+
+  // One tensor in f32.
+  Expected<Tensor> values(const std::string& name, std::span<const int64_t> shape);
+  // One tensor as the source keeps it, valid until the next is read; and parts of it, packed as one.
+  Expected<TensorView> view(const std::string& name, std::span<const int64_t> shape) {
+    return read(name, shape, staging_[0]);
+  }
+  Expected<kernels::cpu::PackedMatrix> pack(std::span<const TensorView> matrices) {
+    return pack(matrices, dtype_);
+  }
 
   uint64_t num_bytes() const { return num_bytes_; }  // of all that was made
 
  private:
+  Expected<kernels::cpu::PackedMatrix> pack(std::span<const TensorView> matrices, DType dtype);
   Expected<TensorView> read(const std::string& name, std::span<const int64_t> shape, Tensor& staging);
 
   weights::WeightSource& source_;

@@ -11,10 +11,13 @@ namespace bifocal::model {
 // Floats per token row of each of the decoder's buffers.
 struct RowWidths {
   int64_t hidden = 0;  // residual; normed
-  int64_t wide = 0;    // q|k|v, then gate|up
+  int64_t wide = 0;    // q|k|v, then gate|up; a router's logits
   int64_t narrow = 0;  // attention output, then activated gate
 };
 RowWidths row_widths(const ModelSpec& spec);
+
+// Rows of each buffer, for steps of up to max_tokens rows and max_logit_rows logits.
+int64_t workspace_rows(const ModelSpec& spec, int max_tokens, int max_logit_rows);
 
 // Bytes in which the matrix products lay out their rows; matrices in `weights`.
 uint64_t gemm_scratch_bytes(const ModelSpec& spec, DType weights, int64_t max_rows);

@@ -164,17 +164,23 @@ TEST_P(GoldenTest, AllCasesInOneBatch) {
   for (size_t i = 0; i < state.size(); ++i) EXPECT_EQ(state[i].output.size(), golden.cases[i].greedy.size());
 }
 
-// bf16 weights may err as much as transformers' bf16 model does, twice.
+// bf16 weights may err as much as transformers' bf16 model does, twice. Experts make errors jump: where two
+// of them score nearly the same, a rounding decides. Then the bound is the largest of the golden's cases.
 TEST_P(GoldenTest, Bfloat16) {
   const Golden golden = load_golden(GetParam());
   const auto model = load(golden.directory, "bfloat16", 16);
   ASSERT_NE(model, nullptr);
   StepRunner runner(*model, {});
+  const auto& layers = model->spec().layers;
+  const bool has_experts =
+      std::any_of(layers.begin(), layers.end(), [](const LayerSpec& layer) { return layer.moe.has_value(); });
+  float worst = 0;
+  for (const GoldenCase& golden_case : golden.cases) worst = std::max(worst, golden_case.bf16_max_abs_err);
   for (const GoldenCase& golden_case : golden.cases) {
     runner.reset();
     const auto rows = runner.prefill(0, golden_case.prompt, kWhole);
     EXPECT_LE(max_abs_difference(rows.back(), golden_case.last_logits),
-              2 * golden_case.bf16_max_abs_err + 1e-4F)
+              2 * (has_experts ? worst : golden_case.bf16_max_abs_err) + 1e-4F)
         << "prompt of " << golden_case.prompt.size();
   }
 }

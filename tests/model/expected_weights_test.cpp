@@ -9,6 +9,7 @@
 #include "model/checkpoint_maker.h"
 #include "model/load.h"
 #include "model/sample_specs.h"
+#include "model/step_runner.h"
 
 namespace bifocal::model {
 namespace {
@@ -48,11 +49,42 @@ TEST(ExpectedWeights, ListsEveryTensorOnce) {
     for (const ExpectedWeight& weight : expected_weights(spec)) {
       EXPECT_TRUE(names.insert(weight.name).second) << weight.name;
     }
+    if (spec.layers[0].moe) continue;  // counted below
     const AttentionSpec& attention = spec.layers[0].attention;
     const size_t per_layer = 9 + (attention.qkv_bias ? 3U : 0U) + (attention.output_bias ? 1U : 0U) +
                              (attention.qk_norm ? 2U : 0U) + (spec.layers[0].mlp.bias ? 3U : 0U);
     EXPECT_EQ(names.size(), spec.layers.size() * per_layer + (spec.tied_output ? 2U : 3U)) << spec.family;
   }
+}
+
+// The feed-forward tensors of layer 0, with shapes.
+std::set<std::string> feed_forward_tensors(const ModelSpec& spec) {
+  std::set<std::string> out;
+  for (const ExpectedWeight& weight : expected_weights(spec)) {
+    if (!weight.name.starts_with("model.layers.0.mlp.")) continue;
+    out.insert(weight.name.substr(19) + " " + shape_to_string(weight.shape));
+  }
+  return out;
+}
+
+TEST(ExpectedWeights, ListsExpertsInEachLayout) {
+  using Names = std::set<std::string>;
+  Names separate = {"gate.weight [7,40]"};
+  for (int e = 0; e < 7; ++e) {
+    separate.insert(fmt::format("experts.{}.gate_proj.weight [24,40]", e));
+    separate.insert(fmt::format("experts.{}.up_proj.weight [24,40]", e));
+    separate.insert(fmt::format("experts.{}.down_proj.weight [40,24]", e));
+  }
+  EXPECT_EQ(feed_forward_tensors(softmax_moe_spec()), separate);
+  EXPECT_EQ(
+      feed_forward_tensors(grouped_moe_spec()),
+      (Names{"gate.weight [12,40]", "gate.e_score_correction_bias [12]", "experts.gate_up_proj [12,40,40]",
+             "experts.down_proj [12,40,20]", "shared_experts.gate_proj.weight [33,40]",
+             "shared_experts.up_proj.weight [33,40]", "shared_experts.down_proj.weight [40,33]"}));
+  EXPECT_EQ(feed_forward_tensors(clamped_moe_spec()),
+            (Names{"gate.weight [6,40]", "gate.bias [6]", "experts.gate_up_proj [6,40,56]",
+                   "experts.down_proj [6,28,40]", "experts.gate_up_proj_bias [6,56]",
+                   "experts.down_proj_bias [6,40]"}));
 }
 
 TEST(ExpectedWeights, PlansBytesByDtype) {
@@ -98,6 +130,48 @@ TEST(StrictLoad, NamesATensorThatIsDroppedRenamedReshapedOrOfAnotherType) {
     typed[i].dtype = "I32";
     expect_error(typed, quoted_name + " is i32");
   }
+}
+
+// Both spellings of the same experts give the same model.
+TEST(StrictLoad, ExpertsOneByOneOrFused) {
+  constexpr std::string_view kConfig =
+      R"({"architectures":["Qwen3MoeForCausalLM"],"vocab_size":40,"hidden_size":16,"intermediate_size":24,
+      "num_hidden_layers":1,"num_attention_heads":4,"num_key_value_heads":2,"head_dim":8,"dtype":"float32",
+      "max_position_embeddings":64,"num_experts":3,"num_experts_per_tok":2,"moe_intermediate_size":12})";
+  const auto separate = small_tensors(kConfig);
+  const std::string experts = "model.layers.0.mlp.experts";
+  FileTensor gate_up{experts + ".gate_up_proj", "F32", {3, 24, 16}, ""};
+  FileTensor down{experts + ".down_proj", "F32", {3, 16, 12}, ""};
+  for (int e = 0; e < 3; ++e) {
+    gate_up.bytes += named(separate, fmt::format("{}.{}.gate_proj.weight", experts, e)).bytes;
+    gate_up.bytes += named(separate, fmt::format("{}.{}.up_proj.weight", experts, e)).bytes;
+    down.bytes += named(separate, fmt::format("{}.{}.down_proj.weight", experts, e)).bytes;
+  }
+  std::vector<FileTensor> fused = {gate_up, down};
+  for (const FileTensor& tensor : separate) {
+    if (!tensor.name.starts_with(experts)) fused.push_back(tensor);
+  }
+  std::vector<std::vector<float>> logits;
+  for (const auto& tensors : {separate, fused}) {
+    const TemporaryDirectory directory;
+    write_checkpoint(directory, kConfig, tensors);
+    LoadOptions options;
+    options.path = directory.path();
+    options.pool = std::make_shared<ThreadPool>(1);
+    auto loaded = load_model(options);
+    ASSERT_TRUE(loaded.ok()) << loaded.status().message();
+    StepRunner runner(*loaded->model, {});
+    const std::vector<int32_t> prompt = {1, 2, 3, 4, 5, 6, 7};
+    logits.push_back(runner.prefill(0, prompt, 7).back());
+  }
+  EXPECT_EQ(logits[0], logits[1]);
+  // Strict in both: a fused tensor beside single ones is one too many.
+  auto both = fused;
+  both.push_back(named(separate, experts + ".1.up_proj.weight"));
+  expect_error(both, "is not part of", kConfig);
+  auto missing = fused;
+  missing.erase(missing.begin() + 1);
+  expect_error(missing, "mlp.experts.down_proj\" is missing", kConfig);
 }
 
 TEST(StrictLoad, ShapeErrorsTellBothShapes) {

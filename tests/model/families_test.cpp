@@ -13,13 +13,23 @@ namespace {
 constexpr std::string_view kDocument = R"({"vocab_size":100,"hidden_size":64,"intermediate_size":96,
     "num_hidden_layers":4,"num_attention_heads":4,"num_key_value_heads":2,"max_position_embeddings":512})";
 
+constexpr const char* kDense[] = {"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"};
+
+// Fields that an architecture can't do without, beside kDocument's.
+std::string_view required_fields(std::string_view architecture) {
+  if (architecture == "Qwen3MoeForCausalLM") {
+    return R"("num_experts":8,"num_experts_per_tok":2,"moe_intermediate_size":24,)";
+  }
+  return "";
+}
+
 // kDocument with an architecture and more fields.
 Expected<ModelSpec> spec_of(std::string_view architecture, std::string_view fields = "{}",
                             std::string_view generation = "{}") {
   weights::ConfigOptions options;
   options.override_args = fields;
   std::string text(kDocument);
-  text.insert(1, fmt::format("\"architectures\":[\"{}\"],", architecture));
+  text.insert(1, fmt::format("\"architectures\":[\"{}\"],{}", architecture, required_fields(architecture)));
   auto config = weights::parse_model_config(text, "config.json", options);
   if (!config.ok()) return config.status();
   auto parsed = weights::parse_generation_config(generation, "generation_config.json");
@@ -42,7 +52,6 @@ std::vector<int> windows(const ModelSpec& spec) {
 }
 
 TEST(Families, EachHasItsArchitecture) {
-  EXPECT_EQ(families().size(), 3U);
   for (const Family* family : families()) {
     const ModelSpec spec = good(family->architecture);
     EXPECT_EQ(spec.family, family->name);
@@ -53,7 +62,7 @@ TEST(Families, EachHasItsArchitecture) {
     EXPECT_EQ(spec.layers.size(), 4U);
     EXPECT_EQ(spec.layers[3].attention.num_heads, 4);
     EXPECT_EQ(spec.layers[3].attention.num_kv_heads, 2);
-    EXPECT_EQ(spec.layers[3].mlp.intermediate_size, 96);
+    EXPECT_EQ(spec.layers[3].mlp.intermediate_size, spec.layers[3].moe ? 0 : 96);
     EXPECT_FLOAT_EQ(spec.norm_eps, 1e-6F);
     EXPECT_FALSE(spec.tied_output);
   }
@@ -145,23 +154,84 @@ TEST(Families, SlidingLayers) {
 }
 
 TEST(Families, SettingsOfOtherArchitecturesAreRefused) {
-  for (const Family* family : families()) {
+  for (const char* architecture : kDense) {
     for (const char* setting :
          {R"("quantization_config":{"quant_method":"fp8"})", R"("num_experts":8)", R"("kv_lora_rank":512)",
           R"("attn_logit_softcapping":50.0)", R"("residual_multiplier":0.22)",
           R"("partial_rotary_factor":0.5)", R"("logit_scale":0.0625)", R"("hidden_act":"gelu")",
           R"("rope_scaling":{"rope_type":"longrope"})"}) {
-      const auto spec = spec_of(family->architecture, fmt::format("{{{}}}", setting));
+      const auto spec = spec_of(architecture, fmt::format("{{{}}}", setting));
       ASSERT_FALSE(spec.ok()) << setting;
       const std::string key(setting + 1, std::string_view(setting).find('"', 1) - 1);
       EXPECT_NE(spec.status().message().find(key), std::string::npos) << spec.status().message();
       EXPECT_EQ(spec.status().code(), StatusCode::unsupported) << spec.status().message();
     }
     // Neutral values and settings of training or caching change nothing.
-    EXPECT_TRUE(spec_of(family->architecture,
+    EXPECT_TRUE(spec_of(architecture,
                         R"({"quantization_config":null,"num_experts":0,"partial_rotary_factor":1.0,
         "residual_multiplier":1.0,"pretraining_tp":2,"attention_dropout":0.1,"use_cache":false,"auto_map":{}})")
                     .ok());
+  }
+}
+
+std::vector<bool> sparse(const ModelSpec& spec) {
+  std::vector<bool> out;
+  for (const LayerSpec& layer : spec.layers) out.push_back(layer.moe.has_value());
+  return out;
+}
+
+TEST(Families, Qwen3MoeReadsItsExperts) {
+  constexpr const char* kName = "Qwen3MoeForCausalLM";
+  const ModelSpec spec = good(kName);
+  ASSERT_EQ(sparse(spec), (std::vector<bool>{true, true, true, true}));
+  const MoeSpec& moe = *spec.layers[2].moe;
+  EXPECT_EQ(moe.num_experts, 8);
+  EXPECT_EQ(moe.experts_per_token, 2);
+  EXPECT_EQ(moe.intermediate_size, 24);
+  EXPECT_EQ(moe.shared_intermediate_size, 0);
+  EXPECT_EQ(moe.router.scoring, RouterSpec::Scoring::softmax);
+  EXPECT_FALSE(moe.router.bias);
+  EXPECT_FLOAT_EQ(moe.router.scale, 1.0F);
+  // Not renormalised unless the file says so.
+  EXPECT_FALSE(moe.router.renormalize);
+  EXPECT_TRUE(good(kName, R"({"norm_topk_prob":true})").layers[0].moe->router.renormalize);
+  EXPECT_EQ(good(kName, R"({"num_experts":null,"num_local_experts":16})").layers[0].moe->num_experts, 16);
+  EXPECT_EQ(spec.layers[0].attention.head_dim, 16);  // hidden / heads where absent
+  EXPECT_TRUE(spec.layers[0].attention.qk_norm);
+}
+
+TEST(Families, Qwen3MoeLayersThatStayDense) {
+  constexpr const char* kName = "Qwen3MoeForCausalLM";
+  EXPECT_EQ(sparse(good(kName, R"({"decoder_sparse_step":2})")),
+            (std::vector<bool>{false, true, false, true}));
+  EXPECT_EQ(sparse(good(kName, R"({"mlp_only_layers":[0,3,77]})")),
+            (std::vector<bool>{false, true, true, false}));
+  EXPECT_EQ(sparse(good(kName, R"({"decoder_sparse_step":2,"mlp_only_layers":[1]})")),
+            (std::vector<bool>{false, false, false, true}));
+  EXPECT_EQ(good(kName, R"({"mlp_only_layers":[0]})").layers[0].mlp.intermediate_size, 96);
+  // A window concerns every layer.
+  EXPECT_EQ(windows(good(kName, R"({"sliding_window":8,"use_sliding_window":true,"max_window_layers":2})")),
+            (std::vector<int>{8, 8, 8, 8}));
+  EXPECT_EQ(windows(good(kName, R"({"sliding_window":8})")), (std::vector<int>{0, 0, 0, 0}));
+}
+
+TEST(Families, Qwen3MoeNamesTheFieldThatIsWrong) {
+  for (const auto& [fields, part] :
+       {std::pair{R"({"num_experts":null})", "num_experts: missing"},
+        std::pair{R"({"num_experts":0})", "num_experts"},
+        std::pair{R"({"num_experts":1000000})", "num_experts"},
+        std::pair{R"({"num_local_experts":9})", "num_experts and num_local_experts"},
+        std::pair{R"({"num_experts_per_tok":9})", "num_experts_per_tok"},
+        std::pair{R"({"num_experts_per_tok":null})", "num_experts_per_tok: missing"},
+        std::pair{R"({"moe_intermediate_size":"24"})", "moe_intermediate_size"},
+        std::pair{R"({"norm_topk_prob":1})", "norm_topk_prob"},
+        std::pair{R"({"decoder_sparse_step":0})", "decoder_sparse_step"},
+        std::pair{R"({"mlp_only_layers":[-1]})", "mlp_only_layers"},
+        std::pair{R"({"kv_lora_rank":4})", "kv_lora_rank"}}) {
+    const auto spec = spec_of("Qwen3MoeForCausalLM", fields);
+    ASSERT_FALSE(spec.ok()) << fields;
+    EXPECT_NE(spec.status().message().find(part), std::string::npos) << spec.status().message();
+    EXPECT_NE(spec.status().message().find("config.json"), std::string::npos) << spec.status().message();
   }
 }
 
@@ -185,7 +255,7 @@ TEST(Families, MutatedConfigsGiveASaneSpecOrAnError) {
       if (patch.find(fmt::format("\"{}\":", field)) != std::string::npos) continue;
       patch += fmt::format(",\"{}\":{}", field, values[random.below(std::size(values))]);
     }
-    const auto spec = spec_of(families()[random.below(3)]->architecture, patch + "}");
+    const auto spec = spec_of(families()[random.below(families().size())]->architecture, patch + "}");
     if (!spec.ok()) continue;
     ++accepted;
     const AttentionSpec& attention = spec->layers.front().attention;

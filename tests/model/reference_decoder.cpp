@@ -56,6 +56,23 @@ constexpr MistakeName kNames[] = {
     {Mistake::eps_times_ten, "eps_times_ten"},
     {Mistake::layers_reversed, "layers_reversed"},
     {Mistake::output_is_embedding, "output_is_embedding"},
+    {Mistake::router_bias_dropped, "router_bias_dropped"},
+    {Mistake::choice_bias_dropped, "choice_bias_dropped"},
+    {Mistake::weights_from_biased_scores, "weights_from_biased_scores"},
+    {Mistake::groups_ignored, "groups_ignored"},
+    {Mistake::group_score_of_one, "group_score_of_one"},
+    {Mistake::one_expert_less, "one_expert_less"},
+    {Mistake::next_best_expert, "next_best_expert"},
+    {Mistake::renormalize_flipped, "renormalize_flipped"},
+    {Mistake::routed_scale_dropped, "routed_scale_dropped"},
+    {Mistake::routed_scale_on_shared, "routed_scale_on_shared"},
+    {Mistake::shared_expert_dropped, "shared_expert_dropped"},
+    {Mistake::gate_up_in_halves, "gate_up_in_halves"},
+    {Mistake::clamp_dropped, "clamp_dropped"},
+    {Mistake::gate_clamped_below, "gate_clamped_below"},
+    {Mistake::one_not_added_to_up, "one_not_added_to_up"},
+    {Mistake::expert_gate_up_bias_dropped, "expert_gate_up_bias_dropped"},
+    {Mistake::expert_down_bias_dropped, "expert_down_bias_dropped"},
 };
 static_assert(std::size(kNames) == kNumMistakes);
 
@@ -73,6 +90,9 @@ bool applies(Mistake mistake, const ModelSpec& spec) {
   const auto window = [](const LayerSpec& layer) { return layer.attention.window > 0; };
   const auto full = [](const LayerSpec& layer) { return layer.attention.window == 0; };
   const AttentionSpec& attention = spec.layers.front().attention;
+  const auto any_moe = [&](auto&& test) {
+    return any([&](const LayerSpec& layer) { return layer.moe && test(*layer.moe); });
+  };
   switch (mistake) {
     case Mistake::qk_norm_after_rope:
     case Mistake::qk_norm_over_all_heads:
@@ -99,6 +119,38 @@ bool applies(Mistake mistake, const ModelSpec& spec) {
       return attention.output_bias;
     case Mistake::mlp_bias_dropped:
       return spec.layers.front().mlp.bias;
+    case Mistake::router_bias_dropped:
+      return any_moe([](const MoeSpec& moe) { return moe.router.bias; });
+    case Mistake::choice_bias_dropped:
+    case Mistake::weights_from_biased_scores:
+      return any_moe([](const MoeSpec& moe) { return moe.router.choice_bias; });
+    case Mistake::groups_ignored:
+      return any_moe([](const MoeSpec& moe) { return moe.router.groups_per_token < moe.router.num_groups; });
+    case Mistake::group_score_of_one:
+      return any_moe([](const MoeSpec& moe) {
+        return moe.router.groups_per_token < moe.router.num_groups &&
+               moe.router.group_score == RouterSpec::GroupScore::two_largest;
+      });
+    case Mistake::one_expert_less:
+    case Mistake::next_best_expert:
+    case Mistake::renormalize_flipped:
+      return any_moe([](const MoeSpec& moe) { return moe.experts_per_token > 1; });
+    case Mistake::routed_scale_dropped:
+      return any_moe([](const MoeSpec& moe) { return moe.router.scale != 1.0F; });
+    case Mistake::routed_scale_on_shared:
+      return any_moe(
+          [](const MoeSpec& moe) { return moe.router.scale != 1.0F && moe.shared_intermediate_size > 0; });
+    case Mistake::shared_expert_dropped:
+      return any_moe([](const MoeSpec& moe) { return moe.shared_intermediate_size > 0; });
+    case Mistake::gate_up_in_halves:
+      return any_moe([](const MoeSpec& moe) { return moe.layout != ExpertLayout::separate; });
+    case Mistake::clamp_dropped:
+    case Mistake::gate_clamped_below:
+    case Mistake::one_not_added_to_up:
+      return any_moe([](const MoeSpec& moe) { return moe.activation == Activation::clamped_swiglu; });
+    case Mistake::expert_gate_up_bias_dropped:
+    case Mistake::expert_down_bias_dropped:
+      return any_moe([](const MoeSpec& moe) { return moe.bias; });
     case Mistake::layers_reversed:
       return spec.layers.size() > 1;
     case Mistake::output_is_embedding:
@@ -256,21 +308,27 @@ ReferenceDecoder::Rows ReferenceDecoder::attention(size_t layer, const Rows& x, 
   return out;
 }
 
-ReferenceDecoder::Vector ReferenceDecoder::mlp(size_t layer, const Vector& x, Mistake mistake) const {
+ReferenceDecoder::Vector ReferenceDecoder::gated(size_t layer, const Vector& x, const MlpNames& names,
+                                                 bool bias, Mistake mistake) const {
   const std::string prefix = LayerNames(spec_, layer).plain("");
-  const WeightNames& names = spec_.names;
-  const bool bias = spec_.layers[layer].mlp.bias && mistake != Mistake::mlp_bias_dropped;
   const auto project = [&](const Vector& in, const std::string& name) {
     return linear(in, prefix + name + ".weight", bias_of(layer, name, bias));
   };
-  Vector gate = project(x, names.gate_proj);
-  Vector up = project(x, names.up_proj);
+  Vector gate = project(x, names.gate);
+  Vector up = project(x, names.up);
   if (mistake == Mistake::silu_of_up) std::swap(gate, up);
   for (size_t i = 0; i < gate.size(); ++i) {
     const double steepness = mistake == Mistake::gelu_for_silu ? 1.702 : 1.0;
     gate[i] = gate[i] / (1.0 + std::exp(-steepness * gate[i])) * up[i];
   }
-  return project(gate, names.down_proj);
+  return project(gate, names.down);
+}
+
+ReferenceDecoder::Vector ReferenceDecoder::feed_forward(size_t layer, const Vector& x,
+                                                        Mistake mistake) const {
+  if (spec_.layers[layer].moe) return moe(layer, x, mistake);
+  const bool bias = spec_.layers[layer].mlp.bias && mistake != Mistake::mlp_bias_dropped;
+  return gated(layer, x, dense_mlp_names(spec_.names), bias, mistake);
 }
 
 std::vector<std::vector<float>> ReferenceDecoder::forward(std::span<const int32_t> tokens,
@@ -297,7 +355,7 @@ std::vector<std::vector<float>> ReferenceDecoder::forward(std::span<const int32_
       add(x[t], attended[t]);
       const Vector in = norm(x[t], weight(prefix + spec_.names.mlp_norm), mistake);
       if (mistake == Mistake::norm_after_residual) x[t] = in;
-      add(x[t], mlp(layer, in, mistake));
+      add(x[t], feed_forward(layer, in, mistake));
     }
   }
   const bool tied = spec_.tied_output || mistake == Mistake::output_is_embedding;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "model/mlp_block.h"
 #include "model/spec.h"
 #include "weights/weight_source.h"
 
@@ -45,8 +46,25 @@ enum class Mistake {
   eps_times_ten,
   layers_reversed,
   output_is_embedding,  // although it is not tied
+  router_bias_dropped,
+  choice_bias_dropped,
+  weights_from_biased_scores,
+  groups_ignored,      // every group is kept
+  group_score_of_one,  // the best expert instead of the best two
+  one_expert_less,
+  next_best_expert,     // takes the place of the last one chosen
+  renormalize_flipped,  // softmax before or after the choice
+  routed_scale_dropped,
+  routed_scale_on_shared,
+  shared_expert_dropped,
+  gate_up_in_halves,  // for in turns, and the other way round
+  clamp_dropped,
+  gate_clamped_below,
+  one_not_added_to_up,
+  expert_gate_up_bias_dropped,
+  expert_down_bias_dropped,
 };
-constexpr int kNumMistakes = static_cast<int>(Mistake::output_is_embedding) + 1;
+constexpr int kNumMistakes = static_cast<int>(Mistake::expert_down_bias_dropped) + 1;
 std::string to_string(Mistake mistake);
 // Whether the mistake would change anything for a model of this kind.
 bool applies(Mistake mistake, const ModelSpec& spec);
@@ -70,7 +88,14 @@ class ReferenceDecoder {
   void rotate(std::span<double> head, int position, Mistake mistake) const;
   void norm_heads(Vector& heads, int num_heads, const Vector& w, Mistake mistake) const;
   Rows attention(size_t layer, const Rows& x, Mistake mistake) const;
-  Vector mlp(size_t layer, const Vector& x, Mistake mistake) const;
+  Vector gated(size_t layer, const Vector& x, const MlpNames& names, bool bias, Mistake mistake) const;
+  Vector feed_forward(size_t layer, const Vector& x, Mistake mistake) const;
+
+  enum class ExpertMatrix { gate, up, down };
+  Vector expert_product(size_t layer, size_t expert, ExpertMatrix matrix, const Vector& x,
+                        Mistake mistake) const;
+  Vector expert(size_t layer, size_t expert, const Vector& x, Mistake mistake) const;
+  Vector moe(size_t layer, const Vector& x, Mistake mistake) const;
 
   ModelSpec spec_;
   std::map<std::string, Vector> weights_;

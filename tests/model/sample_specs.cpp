@@ -70,8 +70,75 @@ ModelSpec interleaved_spec() {
   return spec;
 }
 
+ModelSpec softmax_moe_spec() {
+  LayerSpec layer;
+  layer.attention.num_heads = 4;
+  layer.attention.num_kv_heads = 2;
+  layer.attention.head_dim = 16;
+  layer.attention.qk_norm = true;
+  layer.mlp.intermediate_size = 56;
+  ModelSpec spec = base("qwen3_moe", 83, 40, 3, layer);
+  spec.rope = make_rope({}, 16, spec.max_positions);
+  MoeSpec moe;
+  moe.num_experts = 7;
+  moe.experts_per_token = 3;
+  moe.intermediate_size = 24;
+  for (const size_t i : {size_t{0}, size_t{2}}) {
+    spec.layers[i].mlp = {};
+    spec.layers[i].moe = moe;
+  }
+  return spec;
+}
+
+ModelSpec grouped_moe_spec() {
+  ModelSpec spec = softmax_moe_spec();
+  spec.family = "deepseek_moe";
+  MoeSpec moe;
+  moe.num_experts = 12;
+  moe.experts_per_token = 4;
+  moe.intermediate_size = 20;
+  moe.shared_intermediate_size = 33;
+  moe.layout = ExpertLayout::fused;
+  moe.router.scoring = RouterSpec::Scoring::sigmoid;
+  moe.router.choice_bias = true;
+  moe.router.num_groups = 4;
+  moe.router.groups_per_token = 2;
+  moe.router.group_score = RouterSpec::GroupScore::two_largest;
+  moe.router.renormalize = true;
+  moe.router.scale = 2.5F;
+  for (LayerSpec& layer : spec.layers) {
+    layer.mlp = {};
+    layer.moe = moe;
+  }
+  return spec;
+}
+
+ModelSpec clamped_moe_spec() {
+  ModelSpec spec = softmax_moe_spec();
+  spec.family = "gpt_oss";
+  MoeSpec moe;
+  moe.num_experts = 6;
+  moe.experts_per_token = 2;
+  moe.intermediate_size = 28;
+  moe.layout = ExpertLayout::fused_in_out;
+  moe.router.bias = true;
+  moe.router.renormalize = true;
+  moe.activation = Activation::clamped_swiglu;
+  moe.swiglu_limit = 0.75F;
+  moe.bias = true;
+  for (LayerSpec& layer : spec.layers) {
+    layer.attention.qk_norm = false;
+    layer.attention.qkv_bias = true;
+    layer.attention.output_bias = true;
+    layer.mlp = {};
+    layer.moe = moe;
+  }
+  return spec;
+}
+
 std::vector<ModelSpec> sample_specs() {
-  return {sliding_qk_norm_spec(), all_biases_spec(), interleaved_spec()};
+  return {sliding_qk_norm_spec(), all_biases_spec(),  interleaved_spec(),
+          softmax_moe_spec(),     grouped_moe_spec(), clamped_moe_spec()};
 }
 
 }  // namespace bifocal::model

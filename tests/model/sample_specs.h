@@ -13,6 +13,14 @@ ModelSpec sliding_qk_norm_spec();
 ModelSpec all_biases_spec();
 // One kv head, interleaved rotation of all dims.
 ModelSpec interleaved_spec();
+// Experts of Qwen 3's kind: one dense layer among sparse ones, weights as they come.
+ModelSpec softmax_moe_spec();
+// Experts of DeepSeek-V3's kind: sigmoid scores, groups, a bias for the choice, a shared expert, fused
+// tensors.
+ModelSpec grouped_moe_spec();
+// Experts of GPT-OSS's kind: biases everywhere, clamped activation, [in, out] tensors with gate and up in
+// turns.
+ModelSpec clamped_moe_spec();
 
 std::vector<ModelSpec> sample_specs();
 
