@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 
 #include "attention/planner.h"
@@ -101,6 +102,26 @@ class Batch {
   std::vector<attention::Phase> phases_;
 };
 
+// What a layer's feed-forward block multiplies with and reads, in matrix elements.
+struct FeedForwardWork {
+  double per_row = 0;
+  double read = 0;  // per step
+};
+FeedForwardWork feed_forward_work(double hidden, const model::LayerSpec& layer, double rows) {
+  FeedForwardWork work;
+  if (!layer.moe) {
+    work.per_row = work.read = 3.0 * hidden * layer.mlp.intermediate_size;
+    return work;
+  }
+  const model::MoeSpec& moe = *layer.moe;
+  const double expert = 3.0 * hidden * moe.intermediate_size;
+  const double always = hidden * (moe.num_experts + 3.0 * moe.shared_intermediate_size);
+  const double missed = std::pow(1.0 - 1.0 * moe.experts_per_token / moe.num_experts, rows);
+  work.per_row = moe.experts_per_token * expert + always;
+  work.read = moe.num_experts * (1.0 - missed) * expert + always;
+  return work;
+}
+
 double elapsed_s(const Clock& clock, double since_s) {
   return clock.now_s() - since_s;
 }
@@ -113,10 +134,11 @@ StepWork step_work(const model::ModelSpec& spec, DType weight_dtype, DType kv_dt
   const double hidden = spec.hidden_size;
   for (const auto& layer : spec.layers) {
     const auto& attention = layer.attention;
-    const double matrices = hidden * (static_cast<double>(attention.qkv_rows() + layer.attention_out_dim()) +
-                                      3.0 * layer.mlp.intermediate_size);
-    work.flops += 2.0 * matrices * rows + 4.0 * attention.num_heads * attention.head_dim * pairs;
-    work.bytes += matrices * static_cast<double>(size_of(weight_dtype)) +
+    const double projections = hidden * static_cast<double>(attention.qkv_rows() + layer.attention_out_dim());
+    const FeedForwardWork feed_forward = feed_forward_work(hidden, layer, rows);
+    work.flops += 2.0 * (projections + feed_forward.per_row) * rows +
+                  4.0 * attention.num_heads * attention.head_dim * pairs;
+    work.bytes += (projections + feed_forward.read) * static_cast<double>(size_of(weight_dtype)) +
                   2.0 * attention.num_kv_heads * attention.head_dim * kv_tokens *
                       static_cast<double>(size_of(kv_dtype));
   }

@@ -36,7 +36,8 @@ struct StepWork {
   double bytes = 0;
 };
 // `rows` token rows of which logit_rows get logits; `pairs` query-key pairs per head, summed over sequences;
-// kv_tokens keys read, summed over sequences.
+// kv_tokens keys read, summed over sequences. Of experts, those count as read that the rows choose if they
+// choose evenly.
 StepWork step_work(const model::ModelSpec& spec, DType weight_dtype, DType kv_dtype, double rows,
                    double logit_rows, double pairs, double kv_tokens);
 
