@@ -81,18 +81,34 @@ Expected<int> head_dim(const ModelConfig& config, const DenseTraits& traits) {
   return dim;
 }
 
-// The window of each layer; 0 is none. layer_types has the last word, otherwise the layers from
-// max_window_layers on slide. A sliding_window that use_sliding_window does not switch on is only a leftover.
+// The first layer with a window where layer_types is absent, and the step to the next one.
+struct Slide {
+  size_t first = 0;
+  size_t step = 1;
+};
+Expected<Slide> default_slide(const ModelConfig& config, const DenseTraits& traits) {
+  if (traits.sliding == Sliding::all_layers) return Slide{};
+  if (traits.sliding == Sliding::in_turns) return Slide{0, 2};
+  if (!config.max_window_layers)
+    return config.error("max_window_layers: missing, use_sliding_window needs it");
+  return Slide{static_cast<size_t>(*config.max_window_layers), 1};
+}
+
+// The window of each layer; 0 is none. layer_types has the last word. A sliding_window that
+// use_sliding_window does not switch on is only a leftover.
 Expected<std::vector<int>> layer_windows(const ModelConfig& config, const DenseTraits& traits) {
   std::vector<int> windows(static_cast<size_t>(config.num_layers), 0);
-  const bool sliding = (traits.sliding_layers || traits.every_layer_slides) && config.use_sliding_window &&
-                       config.sliding_window;
+  const bool switched_on = traits.sliding == Sliding::in_turns || config.use_sliding_window;
+  if (traits.sliding == Sliding::in_turns && !config.sliding_window) {
+    return config.error("sliding_window: missing");
+  }
+  const bool sliding = traits.sliding != Sliding::none && switched_on && config.sliding_window;
   for (size_t i = 0; i < config.layer_types.size(); ++i) {
     const std::string& type = config.layer_types[i];
     if (type == "sliding_attention") {
       if (!sliding) {
         return config.error(fmt::format("layer_types[{}]: sliding_attention, but {}", i,
-                                        traits.sliding_layers || traits.every_layer_slides
+                                        traits.sliding != Sliding::none
                                             ? "use_sliding_window is false or sliding_window is absent"
                                             : config.architecture + " has no sliding layers"));
       }
@@ -106,12 +122,8 @@ Expected<std::vector<int>> layer_windows(const ModelConfig& config, const DenseT
     }
   }
   if (sliding && config.layer_types.empty()) {
-    if (!traits.every_layer_slides && !config.max_window_layers)
-      return config.error("max_window_layers: missing, use_sliding_window needs it");
-    const int first = traits.every_layer_slides ? 0 : *config.max_window_layers;
-    for (size_t i = static_cast<size_t>(first); i < windows.size(); ++i) {
-      windows[i] = *config.sliding_window;
-    }
+    BIFOCAL_ASSIGN_OR_RETURN(const Slide slide, default_slide(config, traits));
+    for (size_t i = slide.first; i < windows.size(); i += slide.step) windows[i] = *config.sliding_window;
   }
   return windows;
 }

@@ -11,6 +11,14 @@
 
 namespace bifocal::model {
 
+// Which layers see a window of keys only.
+enum class Sliding : uint8_t {
+  none,
+  late_layers,  // if use_sliding_window, those from max_window_layers on, or as layer_types says
+  all_layers,   // if use_sliding_window
+  in_turns,     // layers 0, 2, ... or as layer_types says; sliding_window is a must
+};
+
 struct DenseTraits {
   int default_head_dim = 0;  // where config.json has none; 0: hidden_size / num_attention_heads
   int default_max_positions = 0;
@@ -18,8 +26,7 @@ struct DenseTraits {
   bool output_bias = false;
   bool mlp_bias = false;
   bool qk_norm = false;
-  bool sliding_layers = false;      // use_sliding_window, max_window_layers and layer_types mean something
-  bool every_layer_slides = false;  // use_sliding_window concerns all layers
+  Sliding sliding = Sliding::none;
   std::vector<std::string_view> own_settings;  // that the family reads itself
 };
 

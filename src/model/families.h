@@ -17,6 +17,7 @@ struct Family {
   Expected<ModelSpec> (*make_spec)(const weights::ModelConfig& config);
 };
 
+extern const Family kGptOssFamily;
 extern const Family kLlamaFamily;
 extern const Family kQwen2Family;
 extern const Family kQwen3Family;

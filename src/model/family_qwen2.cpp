@@ -9,7 +9,7 @@ Expected<ModelSpec> make_qwen2_spec(const weights::ModelConfig& config) {
   DenseTraits traits;
   traits.default_max_positions = 32768;
   traits.qkv_bias = true;
-  traits.sliding_layers = true;
+  traits.sliding = Sliding::late_layers;
   return make_dense_spec(config, traits);
 }
 

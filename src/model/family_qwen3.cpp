@@ -12,7 +12,7 @@ Expected<ModelSpec> make_qwen3_spec(const weights::ModelConfig& config) {
   traits.qkv_bias = config.attention_bias;
   traits.output_bias = config.attention_bias;
   traits.qk_norm = true;
-  traits.sliding_layers = true;
+  traits.sliding = Sliding::late_layers;
   return make_dense_spec(config, traits);
 }
 

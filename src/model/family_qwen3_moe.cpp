@@ -14,7 +14,7 @@ Expected<ModelSpec> make_qwen3_moe_spec(const weights::ModelConfig& config) {
   traits.qkv_bias = config.attention_bias;
   traits.output_bias = config.attention_bias;
   traits.qk_norm = true;
-  traits.every_layer_slides = true;
+  traits.sliding = Sliding::all_layers;
   traits.own_settings = {"num_experts", "num_local_experts"};
   BIFOCAL_ASSIGN_OR_RETURN(ModelSpec spec, make_dense_spec(config, traits));
 

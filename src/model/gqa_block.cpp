@@ -17,6 +17,7 @@ void list_gqa_weights(const ModelSpec& spec, size_t layer, WeightList& list) {
     list.vector(names.q_norm, attention.head_dim);
     list.vector(names.k_norm, attention.head_dim);
   }
+  if (attention.sinks) list.vector(names.sinks, attention.num_heads);
 }
 
 Expected<GqaWeights> load_gqa_weights(const ModelSpec& spec, size_t layer, WeightLoader& loader) {
@@ -36,6 +37,9 @@ Expected<GqaWeights> load_gqa_weights(const ModelSpec& spec, size_t layer, Weigh
   if (attention.qk_norm) {
     BIFOCAL_ASSIGN_OR_RETURN(out.q_norm, loader.vector({{name.plain(names.q_norm), attention.head_dim}}));
     BIFOCAL_ASSIGN_OR_RETURN(out.k_norm, loader.vector({{name.plain(names.k_norm), attention.head_dim}}));
+  }
+  if (attention.sinks) {
+    BIFOCAL_ASSIGN_OR_RETURN(out.sinks, loader.vector({{name.plain(names.sinks), attention.num_heads}}));
   }
   return out;
 }
@@ -74,6 +78,7 @@ Status attend_gqa(const ModelSpec& spec, const GqaWeights& weights, const Attend
   inputs.kv = args.cache->layer(args.layer);
   inputs.out = args.out;
   inputs.out_stride = attention.q_rows();
+  if (attention.sinks) inputs.sinks = weights.sinks.view().as<float>();
   cpu::write_kv(k, stride, v, stride, rows.kv_slots.data(), num_tokens, inputs.kv, ops.pool());
   return args.planner->run(args.attention_class, inputs, ops.pool());
 }

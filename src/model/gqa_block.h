@@ -13,6 +13,7 @@ struct GqaWeights {
   kernels::cpu::PackedMatrix qkv;  // [(H + 2 HK) D, hidden], the projections' rows one after another
   Tensor qkv_bias;                 // [(H + 2 HK) D] or empty
   Tensor q_norm, k_norm;           // [D] or empty
+  Tensor sinks;                    // [H] or empty
 };
 
 void list_gqa_weights(const ModelSpec& spec, size_t layer, WeightList& list);

@@ -29,6 +29,7 @@ AttentionClasses attention_classes(const ModelSpec& spec, DType kv_dtype, int pa
     desc.head_dim_k = layer.attention.head_dim;
     desc.head_dim_v = layer.attention.head_dim;
     desc.window = layer.attention.window;
+    desc.sinks = layer.attention.sinks;
     desc.scale = layer.attention.scale;
     desc.kv_dtype = kv_dtype;
     desc.page_size = page_size;

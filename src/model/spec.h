@@ -35,6 +35,7 @@ struct AttentionSpec {
   bool qkv_bias = false;
   bool output_bias = false;
   bool qk_norm = false;
+  bool sinks = false;  // a learned logit per head that takes part in the softmax and has no value
 
   int64_t q_rows() const { return int64_t{num_heads} * head_dim; }
   int64_t kv_rows() const { return int64_t{num_kv_heads} * head_dim; }
@@ -129,6 +130,7 @@ struct WeightNames {
   std::string o_proj = "self_attn.o_proj";
   std::string q_norm = "self_attn.q_norm.weight";
   std::string k_norm = "self_attn.k_norm.weight";
+  std::string sinks = "self_attn.sinks";
   std::string mlp_norm = "post_attention_layernorm.weight";
   std::string gate_proj = "mlp.gate_proj";
   std::string up_proj = "mlp.up_proj";

@@ -17,6 +17,9 @@ constexpr const char* kDense[] = {"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3
 
 // Fields that an architecture can't do without, beside kDocument's.
 std::string_view required_fields(std::string_view architecture) {
+  if (architecture == "GptOssForCausalLM") {
+    return R"("num_local_experts":8,"num_experts_per_tok":2,"sliding_window":8,)";
+  }
   if (architecture == "Qwen3MoeForCausalLM") {
     return R"("num_experts":8,"num_experts_per_tok":2,"moe_intermediate_size":24,)";
   }
@@ -83,7 +86,8 @@ TEST(Families, HeadDim) {
   EXPECT_EQ(good("Qwen2ForCausalLM").layers[0].attention.head_dim, 16);
   EXPECT_EQ(good("Qwen3ForCausalLM").layers[0].attention.head_dim, 128);
   for (const Family* family : families()) {
-    const ModelSpec spec = good(family->architecture, R"({"head_dim":32})");
+    const ModelSpec spec =
+        good(family->architecture, R"({"head_dim":32,"rope_parameters":{"rope_type":"default"}})");
     EXPECT_EQ(spec.layers[0].attention.head_dim, 32);
     EXPECT_FLOAT_EQ(spec.layers[0].attention.scale, 1.0F / std::sqrt(32.0F));
     EXPECT_EQ(spec.rope.rotary_dim, 32);
@@ -232,6 +236,48 @@ TEST(Families, Qwen3MoeNamesTheFieldThatIsWrong) {
     ASSERT_FALSE(spec.ok()) << fields;
     EXPECT_NE(spec.status().message().find(part), std::string::npos) << spec.status().message();
     EXPECT_NE(spec.status().message().find("config.json"), std::string::npos) << spec.status().message();
+  }
+}
+
+TEST(Families, GptOssReadsItsExpertsSinksAndWindows) {
+  constexpr const char* kName = "GptOssForCausalLM";
+  const ModelSpec spec = good(kName);
+  ASSERT_EQ(sparse(spec), (std::vector<bool>{true, true, true, true}));
+  EXPECT_EQ(windows(spec), (std::vector<int>{8, 0, 8, 0}));
+  EXPECT_EQ(windows(good(kName, R"({"layer_types":
+      ["full_attention","sliding_attention","sliding_attention","full_attention"]})")),
+            (std::vector<int>{0, 8, 8, 0}));
+  const MoeSpec& moe = *spec.layers[1].moe;
+  EXPECT_EQ(moe.num_experts, 8);
+  EXPECT_EQ(moe.experts_per_token, 2);
+  EXPECT_EQ(moe.intermediate_size, 96);
+  EXPECT_EQ(moe.activation, Activation::clamped_swiglu);
+  EXPECT_EQ(moe.layout, ExpertLayout::fused_in_out);
+  EXPECT_TRUE(moe.bias && moe.router.bias && moe.router.renormalize);
+  EXPECT_FLOAT_EQ(moe.swiglu_limit, 7.0F);
+  EXPECT_FLOAT_EQ(good(kName, R"({"swiglu_limit":1.5})").layers[0].moe->swiglu_limit, 1.5F);
+  EXPECT_TRUE(spec.layers[0].attention.sinks);
+  EXPECT_TRUE(spec.layers[0].attention.qkv_bias && spec.layers[0].attention.output_bias);
+  EXPECT_FALSE(good(kName, R"({"attention_bias":false})").layers[0].attention.qkv_bias);
+  EXPECT_FALSE(spec.layers[0].attention.qk_norm);
+  EXPECT_EQ(spec.layers[0].attention.head_dim, 64);
+  // Without rotary settings: the released models', without truncation.
+  EXPECT_NEAR(spec.rope.attention_factor, 1.3465735903, 1e-6);
+  ASSERT_EQ(spec.rope.inv_freq.size(), 32U);
+  EXPECT_NEAR(spec.rope.inv_freq[12], 6.794959489732e-03, 1e-8);
+  EXPECT_NEAR(spec.rope.inv_freq[17], 1.293187012451e-04, 1e-9);
+  EXPECT_FLOAT_EQ(good(kName, R"({"rope_theta":1000.0})").rope.attention_factor, 1.0F);
+}
+
+TEST(Families, GptOssNamesTheFieldThatIsWrong) {
+  for (const auto& [fields, part] : {std::pair{R"({"sliding_window":null})", "sliding_window: missing"},
+                                     std::pair{R"({"num_local_experts":null})", "num_experts: missing"},
+                                     std::pair{R"({"num_experts_per_tok":9})", "num_experts_per_tok"},
+                                     std::pair{R"({"swiglu_limit":-1})", "swiglu_limit"},
+                                     std::pair{R"({"attention_bias":3})", "attention_bias"}}) {
+    const auto spec = spec_of("GptOssForCausalLM", fields);
+    ASSERT_FALSE(spec.ok()) << fields;
+    EXPECT_NE(spec.status().message().find(part), std::string::npos) << spec.status().message();
   }
 }
 

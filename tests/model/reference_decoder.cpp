@@ -56,6 +56,8 @@ constexpr MistakeName kNames[] = {
     {Mistake::eps_times_ten, "eps_times_ten"},
     {Mistake::layers_reversed, "layers_reversed"},
     {Mistake::output_is_embedding, "output_is_embedding"},
+    {Mistake::sinks_dropped, "sinks_dropped"},
+    {Mistake::sinks_scaled, "sinks_scaled"},
     {Mistake::router_bias_dropped, "router_bias_dropped"},
     {Mistake::choice_bias_dropped, "choice_bias_dropped"},
     {Mistake::weights_from_biased_scores, "weights_from_biased_scores"},
@@ -119,6 +121,9 @@ bool applies(Mistake mistake, const ModelSpec& spec) {
       return attention.output_bias;
     case Mistake::mlp_bias_dropped:
       return spec.layers.front().mlp.bias;
+    case Mistake::sinks_dropped:
+    case Mistake::sinks_scaled:
+      return attention.sinks;
     case Mistake::router_bias_dropped:
       return any_moe([](const MoeSpec& moe) { return moe.router.bias; });
     case Mistake::choice_bias_dropped:
@@ -293,6 +298,11 @@ ReferenceDecoder::Rows ReferenceDecoder::attention(size_t layer, const Rows& x, 
         largest = std::max(largest, weights.back());
       }
       double sum = 0;
+      if (spec.sinks && mistake != Mistake::sinks_dropped) {
+        double sink = weight(prefix + names.sinks)[static_cast<size_t>(h)];
+        if (mistake == Mistake::sinks_scaled) sink *= scale;
+        sum = std::exp(sink - largest);
+      }
       for (double& w : weights) sum += w = std::exp(w - largest);
       for (int s = first; s <= last; ++s) {
         const double p = weights[static_cast<size_t>(s - first)] / sum;

@@ -46,6 +46,8 @@ enum class Mistake {
   eps_times_ten,
   layers_reversed,
   output_is_embedding,  // although it is not tied
+  sinks_dropped,
+  sinks_scaled,  // as scores are
   router_bias_dropped,
   choice_bias_dropped,
   weights_from_biased_scores,

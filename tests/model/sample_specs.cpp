@@ -126,7 +126,9 @@ ModelSpec clamped_moe_spec() {
   moe.activation = Activation::clamped_swiglu;
   moe.swiglu_limit = 0.75F;
   moe.bias = true;
+  for (size_t i = 0; i < spec.layers.size(); i += 2) spec.layers[i].attention.window = 7;
   for (LayerSpec& layer : spec.layers) {
+    layer.attention.sinks = true;
     layer.attention.qk_norm = false;
     layer.attention.qkv_bias = true;
     layer.attention.output_bias = true;

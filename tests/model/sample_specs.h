@@ -18,8 +18,8 @@ ModelSpec softmax_moe_spec();
 // Experts of DeepSeek-V3's kind: sigmoid scores, groups, a bias for the choice, a shared expert, fused
 // tensors.
 ModelSpec grouped_moe_spec();
-// Experts of GPT-OSS's kind: biases everywhere, clamped activation, [in, out] tensors with gate and up in
-// turns.
+// GPT-OSS's kind: sinks, windows in turns, biases everywhere, clamped activation, [in, out] tensors with gate
+// and up in turns.
 ModelSpec clamped_moe_spec();
 
 std::vector<ModelSpec> sample_specs();
