@@ -73,7 +73,7 @@ std::vector<Option> engine_options(EngineSettings& s) {
        "Type of cached keys and values; auto is the weights'",
        &s.kv_cache_dtype,
        {},
-       {"auto", "float32", "float16", "bfloat16", "bf16", "fp8_e4m3"}},
+       {"auto", "float32", "f32", "float16", "f16", "bfloat16", "bf16", "fp8_e4m3"}},
       {kMemory, "--kv-cache-memory", "BYTES",
        "Memory for cached keys and values (8GiB); default: from --mem-fraction-static", &s.kv_cache_memory},
       {kMemory,

@@ -22,8 +22,6 @@ struct ForeignSetting {
 
 Status refuse_foreign_settings(const ModelConfig& config, const DenseTraits& traits) {
   static const ForeignSetting kForeign[] = {
-      {"quantization_config", {}},
-      {"compression_config", {}},
       {"num_experts", 0},
       {"num_local_experts", 0},
       {"n_routed_experts", 0},

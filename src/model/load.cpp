@@ -54,7 +54,8 @@ Expected<Opened> open(const LoadOptions& options) {
   BIFOCAL_ASSIGN_OR_RETURN(out.plan.config, weights::load_model_config(options.path, config_options));
   BIFOCAL_ASSIGN_OR_RETURN(out.plan.spec, make_spec(out.plan.config));
   if (!options.dummy) {
-    BIFOCAL_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(options.path));
+    BIFOCAL_ASSIGN_OR_RETURN(Checkpoint checkpoint,
+                             Checkpoint::open(options.path, out.plan.config.quantisation));
     BIFOCAL_RETURN_IF_ERROR(check_weights(out.plan.spec, checkpoint));
     out.checkpoint = std::move(checkpoint);
   }
@@ -100,9 +101,12 @@ Expected<LoadedModel> load_model(const LoadOptions& options) {
   BIFOCAL_ASSIGN_OR_RETURN(Opened opened, open(options));
   const LoadPlan& plan = opened.plan;
   BIFOCAL_RETURN_IF_ERROR(check_memory(plan.weight_bytes));
+  const auto method = plan.config.quantisation.method;
   log_info("{}: {}, {} layers, weights {} in {}{}", options.path, plan.spec.architecture,
            plan.spec.layers.size(), format_bytes(plan.weight_bytes), to_string(plan.dtype),
-           options.dummy ? " (random)" : "");
+           options.dummy                          ? " (random)"
+           : method == weights::QuantMethod::none ? ""
+                                                  : fmt::format(" (from {})", to_string(method)));
 
   if (plan.config.tie_word_embeddings && !plan.spec.tied_output) {
     log_warn("{}: tie_word_embeddings is true, but the file's {} differs from {}: using it", options.path,

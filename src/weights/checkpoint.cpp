@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "weights/checkpoint_quantised.h"
 
 namespace bifocal::weights {
 namespace {
@@ -52,7 +53,7 @@ Expected<WeightMap> read_index(const std::string& path) {
 
 }  // namespace
 
-Expected<Checkpoint> Checkpoint::open(const std::string& directory) {
+Expected<Checkpoint> Checkpoint::open(const std::string& directory, const Quantisation& quantisation) {
   Checkpoint checkpoint;
   checkpoint.directory_ = directory;
   const std::string single = fmt::format("{}/{}", directory, kSingleFile);
@@ -66,6 +67,8 @@ Expected<Checkpoint> Checkpoint::open(const std::string& directory) {
         fmt::format("{}: neither {} nor {}; expected a Hugging Face directory with safetensors weights",
                     directory, kSingleFile, kIndexFile));
   }
+  if (quantisation.method == QuantMethod::fp8) BIFOCAL_RETURN_IF_ERROR(checkpoint.fold_fp8(quantisation));
+  if (quantisation.method == QuantMethod::mxfp4) BIFOCAL_RETURN_IF_ERROR(checkpoint.fold_mxfp4(quantisation));
   return checkpoint;
 }
 
@@ -74,7 +77,7 @@ Status Checkpoint::add_file(const std::string& path) {
   files_.push_back(std::move(opened));
   const size_t file = files_.size() - 1;
   for (const TensorInfo& tensor : files_[file].tensors()) {
-    const auto [at, inserted] = entries_.try_emplace(tensor.name, Entry{&tensor, file});
+    const auto [at, inserted] = entries_.try_emplace(tensor.name, Entry{&tensor, file, {}});
     if (!inserted) {
       return data_loss(fmt::format("{}: tensor {} is also in {}", path, quoted(tensor.name),
                                    files_[at->second.file].path()));
@@ -142,6 +145,7 @@ bool Checkpoint::same_values(std::string_view a, std::string_view b) const {
   BIFOCAL_CHECK(at_a != entries_.end() && at_b != entries_.end());
   const TensorInfo& info_a = *at_a->second.info;
   const TensorInfo& info_b = *at_b->second.info;
+  if (at_a->second.quantised || at_b->second.quantised) return false;
   if (info_a.dtype != info_b.dtype || info_a.shape != info_b.shape) return false;
   const auto bytes_a = bytes(at_a->second);
   const auto bytes_b = bytes(at_b->second);
@@ -157,6 +161,7 @@ Expected<TensorView> Checkpoint::read(const std::string& name, std::span<const i
     return invalid_argument(fmt::format("{}: tensor {} has shape {}, expected {}", path_of(name),
                                         quoted(name), shape_to_string(info.shape), shape_to_string(shape)));
   }
+  if (at->second.quantised) return dequantise(*at->second.quantised, shape, staging);
   const auto data = bytes(at->second);
   if (reinterpret_cast<uintptr_t>(data.data()) % size_of(info.dtype) == 0) {
     // Read-only pages: the view's data is never written through.

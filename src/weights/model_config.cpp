@@ -133,6 +133,7 @@ Expected<ModelConfig> parse(std::string_view text, const ConfigOptions& options)
   BIFOCAL_RETURN_IF_ERROR(read_flag(reader, "tie_word_embeddings", config.tie_word_embeddings));
   BIFOCAL_RETURN_IF_ERROR(read_flag(reader, "mlp_bias", config.mlp_bias));
   BIFOCAL_ASSIGN_OR_RETURN(config.rope, parse_rope_config(reader));
+  BIFOCAL_ASSIGN_OR_RETURN(config.quantisation, parse_quantisation(reader));
   BIFOCAL_ASSIGN_OR_RETURN(config.dtype, read_dtype(reader));
   BIFOCAL_ASSIGN_OR_RETURN(config.eos_token_ids, parse_token_ids(reader, "eos_token_id"));
   return config;

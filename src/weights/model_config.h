@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "tensor/dtype.h"
 #include "weights/generation_config.h"
+#include "weights/quantised.h"
 #include "weights/rope_config.h"
 
 namespace bifocal::weights {
@@ -42,6 +43,7 @@ struct ModelConfig {
   std::optional<int> max_window_layers;
   std::vector<std::string> layer_types;  // empty or one per layer
 
+  Quantisation quantisation;   // of the weights in the files
   std::optional<DType> dtype;  // dtype or torch_dtype
   std::vector<int32_t> eos_token_ids;
   GenerationConfig generation;

@@ -49,7 +49,7 @@ const std::vector<Subject>& subjects() {
 
 // The largest error over the golden's cases, in tolerances; stops at the first that fails.
 float error_in_tolerances(const Subject& subject, const ModelSpec& spec, Mistake mistake) {
-  auto checkpoint = weights::Checkpoint::open(subject.golden.directory);
+  auto checkpoint = weights::Checkpoint::open(subject.golden.directory, subject.config.quantisation);
   EXPECT_TRUE(checkpoint.ok()) << checkpoint.status().message();
   const ReferenceDecoder decoder(spec, *checkpoint);
   float worst = 0;

@@ -21,6 +21,16 @@ double element(const TensorView& view, int64_t i) {
   }
 }
 
+// Where element i in row-major order lies.
+int64_t offset(const TensorView& view, int64_t i) {
+  int64_t at = 0;
+  for (auto dim = static_cast<size_t>(view.rank); dim-- > 0;) {
+    at += i % view.shape[dim] * view.strides[dim];
+    i /= view.shape[dim];
+  }
+  return at;
+}
+
 struct MistakeName {
   Mistake mistake;
   const char* name;
@@ -171,7 +181,7 @@ ReferenceDecoder::ReferenceDecoder(ModelSpec spec, weights::WeightSource& source
     const auto view = source.read(expected.name, expected.shape, staging);
     if (!view.ok()) check_failed(__FILE__, __LINE__, "view.ok()", view.status().message());
     Vector& values = weights_[expected.name];
-    for (int64_t i = 0; i < view->num_elements(); ++i) values.push_back(element(*view, i));
+    for (int64_t i = 0; i < view->num_elements(); ++i) values.push_back(element(*view, offset(*view, i)));
   }
 }
 
