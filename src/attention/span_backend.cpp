@@ -11,12 +11,13 @@ namespace {
 
 using kernels::cpu::AttentionKernels;
 using kernels::cpu::SpanKernel;
+using kernels::cpu::SpanKernels;
 
 // What differs from backend to backend.
 struct SpanBackendSpec {
   std::string_view name;
   std::string_view summary;
-  SpanKernel AttentionKernels::*kernel;
+  SpanKernels AttentionKernels::*kernels;
   bool indexed;  // keys are found by an index list instead of the page tables
   int key_cost;  // see TileShape
   int unit_cost;
@@ -64,10 +65,10 @@ class SpanBackend final : public Backend {
   const Capabilities& capabilities() const override { return capabilities_; }
 
   Expected<PlanBuffers> make_buffers(const AttentionDesc& desc, const PlanLimits& limits) const override {
-    const ScratchLayout layout(kernel(), desc);
+    const ScratchLayout layout(kernel(desc), desc);
     PlanBuffers buffers;
     BIFOCAL_RETURN_IF_ERROR(
-        allocate_span_buffers(desc, limits, tile_shape(), layout.state_floats(), layout.total, &buffers));
+        allocate_span_buffers(desc, limits, tile_shape(desc), layout.state_floats(), layout.total, &buffers));
     if (spec_.indexed) BIFOCAL_RETURN_IF_ERROR(allocate_index_list(desc, limits, &buffers));
     return buffers;
   }
@@ -78,7 +79,7 @@ class SpanBackend final : public Backend {
     plan.desc = &desc;
     plan.batch = batch;
     plan.buffers = &buffers;
-    plan_spans(desc, batch, tile_shape(), buffers, &plan);
+    plan_spans(desc, batch, tile_shape(desc), buffers, &plan);
     if (spec_.indexed) build_index_list(desc, batch, buffers);
     return plan;
   }
@@ -90,16 +91,19 @@ class SpanBackend final : public Backend {
       return internal_error(
           fmt::format("attention backend {} was given a KV cache with gaps between its rows", name()));
     }
-    run_spans(kernels::cpu::attention_kernels(kernels::cpu::current_isa()), kernel(), plan, inputs,
+    run_spans(kernels::cpu::attention_kernels(kernels::cpu::current_isa()), kernel(desc), plan, inputs,
               spec_.indexed, pool);
     return {};
   }
 
  private:
-  const SpanKernel& kernel() const {
-    return kernels::cpu::attention_kernels(kernels::cpu::current_isa()).*spec_.kernel;
+  const SpanKernel& kernel(const AttentionDesc& desc) const {
+    const AttentionKernels& kernels = kernels::cpu::attention_kernels(kernels::cpu::current_isa());
+    return (kernels.*spec_.kernels).of[kernels::cpu::kv_element(desc.kv_dtype)];
   }
-  TileShape tile_shape() const { return {kernel().limits, spec_.key_cost, spec_.unit_cost}; }
+  TileShape tile_shape(const AttentionDesc& desc) const {
+    return {kernel(desc).limits, spec_.key_cost, spec_.unit_cost};
+  }
 
   const SpanBackendSpec& spec_;
   Capabilities capabilities_;

@@ -186,7 +186,7 @@ struct Run {
       args.span_begin = span * kSpanKeys;
       args.span_end = args.span_begin + kSpanKeys;
       args.state = state;
-      kernel.span[args.kv.element](args);
+      kernel.span(args);
     };
     if (item.split >= 0) {
       const SplitUnit& split = plan.buffers->splits.view().as<const SplitUnit>()[item.split];

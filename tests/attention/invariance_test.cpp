@@ -157,7 +157,8 @@ TEST(Unified, HasTheBitsOfTiled) {
   for (const auto isa : kernels::cpu::supported_isas()) {
     for (const int q_len : {1, 2, 5, 30}) {
       CaseSpec spec = one_sequence("tiled", std::string(to_string(isa)), q_len);
-      spec.desc.head_dim_v = 72;
+      spec.desc.head_dim_k = q_len == 5 ? 192 : 64;
+      spec.desc.head_dim_v = q_len == 2 ? 128 : 72;
       spec.desc.softcap = 30;
       const CaseResult tiled = run_case(spec);
       spec.backend = "unified";

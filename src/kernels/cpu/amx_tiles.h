@@ -17,6 +17,14 @@ struct alignas(64) TileConfig {
   uint8_t rows[16] = {};
 };
 
+inline void load_tile_config(const TileConfig& config) {
+  __asm__ volatile(""
+                   :
+                   : "r"(&config)
+                   : "memory");  // the intrinsic names the first 8 bytes only as its input
+  _tile_loadconfig(&config);
+}
+
 // Tiles 0 to 3: C [row tile][panel]; 4 and 5: A; 6 and 7: W. first_rows (of tiles 0, 1, 4) and second_rows
 // (2, 3, 5) are in 1..16.
 inline void configure_tiles(int64_t first_rows, int64_t second_rows) {
@@ -28,11 +36,7 @@ inline void configure_tiles(int64_t first_rows, int64_t second_rows) {
     config.row_bytes[i] = 64;
     config.rows[i] = rows[i];
   }
-  __asm__ volatile(""
-                   :
-                   : "r"(&config)
-                   : "memory");  // the intrinsic names the first 8 bytes only as its input
-  _tile_loadconfig(&config);
+  load_tile_config(config);
 }
 
 }  // namespace

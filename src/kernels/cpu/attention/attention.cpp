@@ -49,6 +49,23 @@ bool pages_are_rows(const PagedKv& kv) {
          kv.v_page_stride == rows_per_page * kv.v_token_stride;
 }
 
+#if defined(__x86_64__)
+namespace {
+
+const AttentionKernels& amx_kernels() {
+  static const AttentionKernels kernels = [] {
+    AttentionKernels k = kAttentionAvx512;
+    k.tiled.of[kKvBf16] = kTiledAmx;
+    k.streaming.of[kKvBf16] = kStreamingAmx;
+    k.unified.of[kKvBf16] = kUnifiedAmx;
+    return k;
+  }();
+  return kernels;
+}
+
+}  // namespace
+#endif
+
 const AttentionKernels& attention_kernels(Isa isa) {
 #if defined(__x86_64__)
   switch (isa) {
@@ -58,8 +75,9 @@ const AttentionKernels& attention_kernels(Isa isa) {
       return kAttentionAvx2;
     case Isa::avx512:
     case Isa::avx512_bf16:
-    case Isa::amx:
       return kAttentionAvx512;
+    case Isa::amx:
+      return amx_kernels();
   }
 #else
   (void)isa;

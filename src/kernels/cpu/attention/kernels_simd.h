@@ -9,7 +9,7 @@
 namespace bifocal::kernels::cpu {
 namespace {
 
-constexpr AttentionKernels kKernels{tiled::kKernel, streaming::kKernel, unified::kKernel, fold, finish};
+constexpr AttentionKernels kKernels{tiled::kKernels, streaming::kKernels, unified::kKernels, fold, finish};
 
 }  // namespace
 }  // namespace bifocal::kernels::cpu

@@ -88,39 +88,30 @@ struct RowRun {
 };
 
 // The runs of the KV cache in the order in which a kernel reads them: a block's keys, its values, the next
-// block's keys, each page after page and head after head.
+// block's keys; of each turn after turn, head after head and page after page.
 class RunCursor {
  public:
   // From the keys [begin, end) on; `end` may lie in a later block.
   RunCursor(const SpanArgs& args, int begin, int end, int turn_keys)
       : args_(args), end_(end), turn_keys_(turn_keys), block_begin_(begin), block_end_(block_end(begin)) {
     start_segment(false);
+    start_turn(block_begin_);
   }
 
   // False when there are no more.
   bool next(RowRun* run) {
-    if (key_ >= block_end_) {
-      if (values_) {
-        block_begin_ = block_end_;
-        if (block_begin_ >= end_) return false;
-        block_end_ = block_end(block_begin_);
-      }
-      start_segment(!values_);
-    }
+    if (key_ == turn_end_) next_turn();
+    if (block_begin_ >= end_) return false;
     const KvView& kv = args_.kv;
     const int page = key_ / kv.page_size;
-    int run_end = (key_ / turn_keys_ + 1) * turn_keys_;
-    if (run_end > block_end_) run_end = block_end_;
-    if (run_end > (page + 1) * kv.page_size) run_end = (page + 1) * kv.page_size;
+    const int page_end = (page + 1) * kv.page_size;
+    const int run_end = turn_end_ < page_end ? turn_end_ : page_end;
     run->begin =
         base_ + kv.pages[page] * page_stride_ + head_ * head_stride_ + key_ % kv.page_size * token_stride_;
     run->end = run->begin + (run_end - key_) * token_stride_;
     run->stride = token_stride_;
     run->row_bytes = row_bytes_;
-    if (++head_ == args_.num_heads) {
-      head_ = 0;
-      key_ = run_end;
-    }
+    key_ = run_end;
     return true;
   }
 
@@ -137,8 +128,27 @@ class RunCursor {
     head_stride_ = values ? kv.v_head_stride : kv.k_head_stride;
     token_stride_ = values ? kv.v_token_stride : kv.k_token_stride;
     row_bytes_ = int64_t{values ? args_.head_dim_v : args_.head_dim_k} * kKvElementBytes[kv.element];
-    key_ = block_begin_;
+  }
+  void start_turn(int key) {
+    const int end = (key / turn_keys_ + 1) * turn_keys_;
     head_ = 0;
+    key_ = turn_begin_ = key;
+    turn_end_ = end < block_end_ ? end : block_end_;
+  }
+  // Of the next head, or of the first one and the keys that follow.
+  void next_turn() {
+    if (++head_ < args_.num_heads) {
+      key_ = turn_begin_;
+    } else if (turn_end_ < block_end_) {
+      start_turn(turn_end_);
+    } else {
+      if (values_) {
+        block_begin_ = block_end_;
+        block_end_ = block_end(block_begin_);
+      }
+      start_segment(!values_);
+      start_turn(block_begin_);
+    }
   }
 
   const SpanArgs& args_;
@@ -149,6 +159,8 @@ class RunCursor {
   int turn_keys_;
   int block_begin_;
   int block_end_;
+  int turn_begin_ = 0;
+  int turn_end_ = 0;
   int key_ = 0;
   int head_ = 0;
 };
@@ -166,6 +178,19 @@ class FetchAhead {
       bytes += run_bytes;
     }
     for (int64_t bytes = 0; bytes < kLeadBytes && fetch_row(); bytes += run_.row_bytes) continue;
+  }
+
+  void fetch_rows(int count) {
+    for (; count > 0; --count) {
+      // Rows that follow one another in memory, as they mostly do, are one piece of it.
+      const char* const end = run_.begin + count * run_.stride;
+      if (run_.stride == run_.row_bytes && end <= run_.end) {
+        for (const char* p = run_.begin; p < end; p += 64) simd::prefetch_second_level(p);
+        run_.begin = end;
+        return;
+      }
+      fetch_row();
+    }
   }
 
   // False when there are no more.

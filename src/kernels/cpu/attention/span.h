@@ -92,13 +92,16 @@ struct TileLimits {
   int max_rows = 0;             // of all KV heads together
 };
 
-// One way to compute a span; they differ in what they keep in registers.
+// One way to compute a span, for one KV dtype; they differ in what they keep in registers.
 struct SpanKernel {
   TileLimits limits;
   int64_t (*scratch_floats)(int head_dim_k, int head_dim_v) = nullptr;
   int64_t (*query_floats)(int head_dim_k) = nullptr;  // packed queries of max_rows rows
   void (*pack_queries)(const QueryTile& tile, float* packed) = nullptr;
-  void (*span[kNumKvElements])(const SpanArgs& args) = {};
+  void (*span)(const SpanArgs& args) = nullptr;
+};
+struct SpanKernels {
+  SpanKernel of[kNumKvElements];
 };
 
 // Where the rows of one KV head go when all their keys have been seen.
@@ -116,9 +119,9 @@ struct FinishArgs {
 };
 
 struct AttentionKernels {
-  SpanKernel tiled;      // many rows: packs each block of keys once and multiplies register tiles
-  SpanKernel streaming;  // few rows: reads keys and values once, in place
-  SpanKernel unified;    // any number of rows, the bits of `tiled`
+  SpanKernels tiled;      // many rows: packs each block of keys once and multiplies register tiles
+  SpanKernels streaming;  // few rows: reads keys and values once, in place
+  SpanKernels unified;    // any number of rows, the bits of `tiled`
   // state becomes the state of both key ranges. A part without keys (max -inf) has weight zero.
   void (*fold)(const AttentionState& state, const AttentionState& part, int num_rows,
                int head_dim_v) = nullptr;
@@ -129,5 +132,9 @@ struct AttentionKernels {
 extern const AttentionKernels kAttentionScalar;
 extern const AttentionKernels kAttentionAvx2;
 extern const AttentionKernels kAttentionAvx512;
+// For bf16, in place of those of kAttentionAvx512.
+extern const SpanKernel kTiledAmx;
+extern const SpanKernel kStreamingAmx;
+extern const SpanKernel kUnifiedAmx;
 
 }  // namespace bifocal::kernels::cpu

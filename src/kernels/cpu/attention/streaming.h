@@ -213,11 +213,16 @@ void span(const SpanArgs& args) {
   }
 }
 
-constexpr SpanKernel kKernel{{kMaxRowsPerHead, kMaxRowsPerHead, kMaxRows, kMaxRows},
-                             scratch_floats,
-                             query_floats,
-                             pack_queries,
-                             {span<F32>, span<F16>, span<Bf16>, span<E4m3>}};
+template <class Element>
+constexpr SpanKernel make_kernel() {
+  return {{kMaxRowsPerHead, kMaxRowsPerHead, kMaxRows, kMaxRows},
+          scratch_floats,
+          query_floats,
+          pack_queries,
+          span<Element>};
+}
+constexpr SpanKernels kKernels{
+    {make_kernel<F32>(), make_kernel<F16>(), make_kernel<Bf16>(), make_kernel<E4m3>()}};
 
 }  // namespace streaming
 }  // namespace

@@ -177,11 +177,12 @@ void span(const SpanArgs& args) {
   }
 }
 
-constexpr SpanKernel kKernel{{kMaxRows, 0, 1, kMaxRows},
-                             scratch_floats,
-                             query_floats,
-                             pack_queries,
-                             {span<F32>, span<F16>, span<Bf16>, span<E4m3>}};
+template <class Element>
+constexpr SpanKernel make_kernel() {
+  return {{kMaxRows, 0, 1, kMaxRows}, scratch_floats, query_floats, pack_queries, span<Element>};
+}
+constexpr SpanKernels kKernels{
+    {make_kernel<F32>(), make_kernel<F16>(), make_kernel<Bf16>(), make_kernel<E4m3>()}};
 
 }  // namespace tiled
 }  // namespace

@@ -80,11 +80,16 @@ void span(const SpanArgs& args) {
   tiled::span<Element>(args);
 }
 
-constexpr SpanKernel kKernel{{kMaxRows, kFewRows, kMaxHeads, kMaxRows},
-                             tiled::scratch_floats,
-                             tiled::query_floats,
-                             tiled::pack_queries,
-                             {span<F32>, span<F16>, span<Bf16>, span<E4m3>}};
+template <class Element>
+constexpr SpanKernel make_kernel() {
+  return {{kMaxRows, kFewRows, kMaxHeads, kMaxRows},
+          tiled::scratch_floats,
+          tiled::query_floats,
+          tiled::pack_queries,
+          span<Element>};
+}
+constexpr SpanKernels kKernels{
+    {make_kernel<F32>(), make_kernel<F16>(), make_kernel<Bf16>(), make_kernel<E4m3>()}};
 
 }  // namespace unified
 }  // namespace

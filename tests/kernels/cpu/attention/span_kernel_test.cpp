@@ -10,6 +10,7 @@
 #include "kernels/cpu/attention/attention.h"
 #include "kernels/cpu/attention/merge.h"
 #include "kernels/cpu/attention/reference.h"
+#include "kernels/cpu/float_bits.h"
 
 namespace bifocal::kernels::cpu {
 namespace {
@@ -29,34 +30,56 @@ struct State {
   AttentionState view;
 };
 
-class SpanKernels : public testing::TestWithParam<Isa> {
+struct Param {
+  Isa isa;
+  KvElement element;
+};
+
+class SpanKernels : public testing::TestWithParam<Param> {
  protected:
   SpanKernels() {
     SplitMix64 random(3);
     const auto fill = [&](std::vector<float>& values, size_t n) {
       values.resize(n);
-      for (float& v : values) v = static_cast<float>(2 * random.uniform() - 1);
+      // Numbers that both KV dtypes can hold.
+      for (float& v : values) {
+        v = float_from_bf16(bf16_from_float(static_cast<float>(2 * random.uniform() - 1)));
+      }
     };
     fill(k_, kKeys * kDim);
     fill(v_, kKeys * kDim);
     fill(q_, kRows * kDim);
   }
 
-  const AttentionKernels& kernels() const { return attention_kernels(GetParam()); }
+  const AttentionKernels& kernels() const { return attention_kernels(GetParam().isa); }
+  std::vector<SpanKernel> span_kernels() const {
+    const KvElement element = GetParam().element;
+    return {kernels().tiled.of[element], kernels().streaming.of[element], kernels().unified.of[element]};
+  }
 
-  KvView kv() const {
+  KvView kv() {
     KvView view;
-    view.k = reinterpret_cast<const char*>(k_.data());
-    view.v = reinterpret_cast<const char*>(v_.data());
-    view.element = kKvF32;
+    view.element = GetParam().element;
     view.page_size = kKeys;
-    view.k_token_stride = view.v_token_stride = kDim * static_cast<int64_t>(sizeof(float));
+    view.k_token_stride = view.v_token_stride = kDim * kKvElementBytes[view.element];
     view.pages = &page_;
+    if (view.element == kKvF32) {
+      view.k = reinterpret_cast<const char*>(k_.data());
+      view.v = reinterpret_cast<const char*>(v_.data());
+      return view;
+    }
+    const auto narrow = [](const std::vector<float>& from, std::vector<uint16_t>* to) {
+      to->clear();
+      for (const float x : from) to->push_back(bf16_from_float(x));
+      return reinterpret_cast<const char*>(to->data());
+    };
+    view.k = narrow(k_, &k_bf16_);
+    view.v = narrow(v_, &v_bf16_);
     return view;
   }
 
   // The state of all rows after keys [begin, end), `begin` a multiple of kKeyBlock.
-  State span(const SpanKernel& kernel, int begin, int end) const {
+  State span(const SpanKernel& kernel, int begin, int end) {
     std::vector<float> packed(static_cast<size_t>(kernel.query_floats(kDim)));
     std::vector<float> scratch(static_cast<size_t>(kernel.scratch_floats(kDim, kDim)));
     const float* rows[kRows];
@@ -81,7 +104,7 @@ class SpanKernels : public testing::TestWithParam<Isa> {
     args.span_end = args.fetch_end = end;
     args.state = state.view;
     args.scratch = scratch.data();
-    kernel.span[kKvF32](args);
+    kernel.span(args);
     return state;
   }
 
@@ -103,7 +126,7 @@ class SpanKernels : public testing::TestWithParam<Isa> {
     kernels().finish(args);
     return rows;
   }
-  Rows reference(const float* sink = nullptr) const {
+  Rows reference(const float* sink = nullptr) {
     Rows rows;
     std::vector<double> scratch(kKeys + kDim);
     for (size_t r = 0; r < kRows; ++r) {
@@ -120,17 +143,20 @@ class SpanKernels : public testing::TestWithParam<Isa> {
     }
     return rows;
   }
+  // Some kernels for bf16 use 16 bits of a weight.
+  static double tolerance() { return GetParam().element == kKvF32 ? 1e-6 : 4e-6; }
   static void expect_near(const Rows& a, const Rows& b) {
-    for (size_t i = 0; i < a.out.size(); ++i) ASSERT_NEAR(a.out[i], b.out[i], 1e-6) << i;
+    for (size_t i = 0; i < a.out.size(); ++i) ASSERT_NEAR(a.out[i], b.out[i], tolerance()) << i;
     for (size_t i = 0; i < a.lse.size(); ++i) ASSERT_NEAR(a.lse[i], b.lse[i], 2e-6) << i;
   }
 
   const int32_t page_ = 0;
   std::vector<float> k_, v_, q_;
+  std::vector<uint16_t> k_bf16_, v_bf16_;
 };
 
 TEST_P(SpanKernels, FoldedRangesAreTheWhole) {
-  for (const SpanKernel& kernel : {kernels().tiled, kernels().streaming, kernels().unified}) {
+  for (const SpanKernel& kernel : span_kernels()) {
     State state = span(kernel, 0, 64);
     for (const auto& [begin, end] : {std::pair{64, 192}, std::pair{192, kKeys}}) {
       kernels().fold(state.view, span(kernel, begin, end).view, kRows, kDim);
@@ -140,7 +166,7 @@ TEST_P(SpanKernels, FoldedRangesAreTheWhole) {
 }
 
 TEST_P(SpanKernels, EmptyPartsHaveWeightZero) {
-  for (const SpanKernel& kernel : {kernels().tiled, kernels().streaming, kernels().unified}) {
+  for (const SpanKernel& kernel : span_kernels()) {
     const State empty = span(kernel, 0, 0);
     const State full = span(kernel, 0, kKeys);
     State left = span(kernel, 0, kKeys);
@@ -159,7 +185,7 @@ TEST_P(SpanKernels, EmptyPartsHaveWeightZero) {
 
 TEST_P(SpanKernels, SinksEnterTheDenominatorOnce) {
   for (const float sink : {-30.0F, 0.5F, 40.0F}) {
-    for (const SpanKernel& kernel : {kernels().tiled, kernels().streaming, kernels().unified}) {
+    for (const SpanKernel& kernel : span_kernels()) {
       State state = span(kernel, 0, 128);
       kernels().fold(state.view, span(kernel, 128, kKeys).view, kRows, kDim);
       expect_near(finish(state, &sink), reference(&sink));
@@ -175,7 +201,7 @@ TEST_P(SpanKernels, SinksEnterTheDenominatorOnce) {
 TEST_P(SpanKernels, MergedResultsAreTheWhole) {
   const float sink = 0.5F;
   const Rows whole = reference(&sink);
-  const SpanKernel& kernel = kernels().streaming;
+  const SpanKernel& kernel = span_kernels()[1];
   const Rows parts[] = {finish(span(kernel, 0, 0)), finish(span(kernel, 128, kKeys)),
                         finish(span(kernel, 0, 0)), finish(span(kernel, 0, 64), &sink),
                         finish(span(kernel, 64, 128))};
@@ -202,7 +228,7 @@ TEST_P(SpanKernels, MergedResultsAreTheWhole) {
 
 TEST_P(SpanKernels, NanStaysInItsRow) {
   q_[2 * kDim + 7] = kNan;
-  for (const SpanKernel& kernel : {kernels().tiled, kernels().streaming, kernels().unified}) {
+  for (const SpanKernel& kernel : span_kernels()) {
     State state = span(kernel, 0, 128);
     kernels().fold(state.view, span(kernel, 128, kKeys).view, kRows, kDim);
     const Rows rows = finish(state);
@@ -211,7 +237,7 @@ TEST_P(SpanKernels, NanStaysInItsRow) {
       if (i / kDim == 2) {
         EXPECT_TRUE(std::isnan(rows.out[i])) << i;
       } else {
-        ASSERT_NEAR(rows.out[i], expected.out[i], 1e-6) << i;
+        ASSERT_NEAR(rows.out[i], expected.out[i], tolerance()) << i;
       }
     }
     EXPECT_TRUE(std::isnan(rows.lse[2]));
@@ -227,7 +253,7 @@ TEST_P(SpanKernels, ExtremeLogits) {
     }
   }
   for (size_t r = 0; r < kRows; ++r) q_[r * kDim] = 3.0F;
-  for (const SpanKernel& kernel : {kernels().tiled, kernels().streaming, kernels().unified}) {
+  for (const SpanKernel& kernel : span_kernels()) {
     const Rows rows = finish(span(kernel, 0, kKeys));
     for (size_t r = 0; r < kRows; ++r) {
       for (size_t d = 0; d < kDim; ++d) EXPECT_EQ(rows.out[r * kDim + d], v_[123 * kDim + d]);
@@ -235,8 +261,17 @@ TEST_P(SpanKernels, ExtremeLogits) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, SpanKernels, testing::ValuesIn(supported_isas()),
-                         [](const auto& isa) { return std::string(to_string(isa.param)); });
+std::vector<Param> all_params() {
+  std::vector<Param> params;
+  for (const Isa isa : supported_isas()) {
+    for (const KvElement element : {kKvF32, kKvBf16}) params.push_back({isa, element});
+  }
+  return params;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, SpanKernels, testing::ValuesIn(all_params()), [](const auto& test) {
+  return std::string(to_string(test.param.isa)) + (test.param.element == kKvF32 ? "_f32" : "_bf16");
+});
 
 }  // namespace
 }  // namespace bifocal::kernels::cpu
