@@ -8,9 +8,8 @@
 
 namespace bifocal::attention {
 
-std::array<const Tensor*, 11> PlanBuffers::tensors() const {
-  return {&items, &parts,  &splits,  &partials, &sequences, &indices,
-          &order, &groups, &members, &shared,   &scratch};
+std::array<const Tensor*, 10> PlanBuffers::tensors() const {
+  return {&items, &parts, &splits, &partials, &sequences, &order, &groups, &members, &shared, &scratch};
 }
 
 size_t PlanBuffers::num_bytes() const {

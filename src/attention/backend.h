@@ -46,13 +46,12 @@ struct PlanBuffers {
   Tensor splits;     // units of work whose keys are shared out over several records
   Tensor partials;   // f32 partial states of these
   Tensor sequences;  // a record per sequence
-  Tensor indices;    // where each key of each sequence lies
   Tensor order;      // sequences, sorted while prefixes that several share are searched
   Tensor groups;     // a record per shared prefix
   Tensor members;    // the sequences that share it
   Tensor shared;     // f32 states of their rows after it
   Tensor scratch;    // [num_threads, ...] working memory of run()
-  std::array<const Tensor*, 11> tensors() const;
+  std::array<const Tensor*, 10> tensors() const;
   size_t num_bytes() const;
 };
 

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "attention/index_list.h"
 #include "attention/span_run.h"
 #include "kernels/cpu/isa.h"
 
@@ -18,7 +17,6 @@ struct SpanBackendSpec {
   std::string_view name;
   std::string_view summary;
   SpanKernels AttentionKernels::*kernels;
-  bool indexed;  // keys are found by an index list instead of the page tables
   int key_cost;  // see TileShape
   int unit_cost;
 };
@@ -32,23 +30,12 @@ struct SpanBackendSpec {
 // 16,64,256 meets no keys at all (0.4, 0.6 and 0.2 us for each KV head).
 constexpr SpanBackendSpec kTiled = {"tiled",
                                     "packs blocks of keys and multiplies register tiles; for many query rows",
-                                    &AttentionKernels::tiled,
-                                    false,
-                                    31,
-                                    100};
+                                    &AttentionKernels::tiled, 31, 100};
 constexpr SpanBackendSpec kStreaming = {"streaming",
                                         "reads each key and value once, in place; for few query rows",
-                                        &AttentionKernels::streaming,
-                                        false,
-                                        13,
-                                        40};
-constexpr SpanBackendSpec kUnified = {
-    "unified",
-    "one kernel and one index list for all phases, with the same bits in each",
-    &AttentionKernels::unified,
-    true,
-    22,
-    150};
+                                        &AttentionKernels::streaming, 13, 40};
+constexpr SpanBackendSpec kUnified = {"unified", "one kernel for all phases, with the same bits in each",
+                                      &AttentionKernels::unified, 22, 150};
 
 class SpanBackend final : public Backend {
  public:
@@ -69,7 +56,6 @@ class SpanBackend final : public Backend {
     PlanBuffers buffers;
     BIFOCAL_RETURN_IF_ERROR(
         allocate_span_buffers(desc, limits, tile_shape(desc), layout.state_floats(), layout.total, &buffers));
-    if (spec_.indexed) BIFOCAL_RETURN_IF_ERROR(allocate_index_list(desc, limits, &buffers));
     return buffers;
   }
 
@@ -80,19 +66,13 @@ class SpanBackend final : public Backend {
     plan.batch = batch;
     plan.buffers = &buffers;
     plan_spans(desc, batch, tile_shape(desc), buffers, &plan);
-    if (spec_.indexed) build_index_list(desc, batch, buffers);
     return plan;
   }
 
   Status run(const Plan& plan, const AttentionDesc& desc, uint64_t step, const LayerInputs& inputs,
              ThreadPool& pool) const override {
     BIFOCAL_RETURN_IF_ERROR(check_plan(plan, desc, step, inputs, pool));
-    if (spec_.indexed && !kernels::cpu::pages_are_rows(inputs.kv)) {
-      return internal_error(
-          fmt::format("attention backend {} was given a KV cache with gaps between its rows", name()));
-    }
-    run_spans(kernels::cpu::attention_kernels(kernels::cpu::current_isa()), kernel(desc), plan, inputs,
-              spec_.indexed, pool);
+    run_spans(kernels::cpu::attention_kernels(kernels::cpu::current_isa()), kernel(desc), plan, inputs, pool);
     return {};
   }
 

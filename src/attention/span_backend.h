@@ -7,7 +7,7 @@ namespace bifocal::attention {
 
 const Backend& tiled_backend();
 const Backend& streaming_backend();
-// One stage over prefix and new tokens by one index list, one kernel for all phases.
+// One stage over cached prefix and new tokens, whose pages stand in one list; one kernel for all phases.
 const Backend& unified_backend();
 
 }  // namespace bifocal::attention

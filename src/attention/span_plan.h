@@ -42,7 +42,6 @@ struct SplitUnit {
 struct SequencePlan {
   int32_t shared_spans = 0;  // its first spans, which shared units compute
   int32_t shared_row = 0;    // where the states after them lie: [HK, q_len * G] rows of buffers.shared
-  int64_t index_begin = 0;   // of its keys in buffers.indices
 };
 
 // What the planner has to know of a kernel. Costs are relative to one row's products with one key; the

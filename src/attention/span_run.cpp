@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <atomic>
 
-#include "attention/index_list.h"
-
 namespace bifocal::attention {
 namespace {
 
@@ -37,7 +35,6 @@ struct Run {
   const Plan& plan;
   const AttentionDesc& desc;
   const LayerInputs& inputs;
-  bool indexed;
   ScratchLayout layout;
   int group;
 
@@ -100,11 +97,6 @@ struct Run {
 
   kernels::cpu::KvView view_of(const WorkItem& item) const {
     const int32_t seq = item.num_members > 0 ? members()[item.seq] : item.seq;
-    if (indexed) {
-      const auto* indices = plan.buffers->indices.view().as<const int32_t>();
-      return kernels::cpu::kv_view_of_rows(inputs.kv, item.kv_head, indices + sequence(seq).index_begin,
-                                           index_run(desc.page_size));
-    }
     return kernels::cpu::kv_view(inputs.kv, item.kv_head,
                                  plan.batch.page_table.data() + seq * plan.batch.page_table_stride);
   }
@@ -233,16 +225,10 @@ ScratchLayout::ScratchLayout(const SpanKernel& kernel, const AttentionDesc& desc
       total(kernel_scratch + round_to_line(kernel.scratch_floats(desc.head_dim_k, desc.head_dim_v))) {}
 
 void run_spans(const AttentionKernels& kernels, const SpanKernel& kernel, const Plan& plan,
-               const LayerInputs& inputs, bool indexed, ThreadPool& pool) {
+               const LayerInputs& inputs, ThreadPool& pool) {
   const AttentionDesc& desc = *plan.desc;
-  const Run run{kernels,
-                kernel,
-                plan,
-                desc,
-                inputs,
-                indexed,
-                ScratchLayout(kernel, desc),
-                desc.num_heads / desc.num_kv_heads};
+  const Run run{
+      kernels, kernel, plan, desc, inputs, ScratchLayout(kernel, desc), desc.num_heads / desc.num_kv_heads};
   const int64_t shared = plan.num_shared_parts;
   if (shared > 0) {
     pool.parallel_for(shared, [&](int64_t part, int thread) { run.run_part(part, thread); });

@@ -19,8 +19,7 @@ struct ScratchLayout {
   int64_t state_floats() const { return part - state; }
 };
 
-// indexed: keys are found by the plan's index list instead of the page tables.
 void run_spans(const kernels::cpu::AttentionKernels& kernels, const kernels::cpu::SpanKernel& kernel,
-               const Plan& plan, const LayerInputs& inputs, bool indexed, ThreadPool& pool);
+               const Plan& plan, const LayerInputs& inputs, ThreadPool& pool);
 
 }  // namespace bifocal::attention

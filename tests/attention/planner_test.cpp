@@ -198,19 +198,6 @@ TEST_F(PlannerTest, RunRefusesAForeignPlan) {
   }
 }
 
-// An index list counts rows: a cache whose pages are longer than their rows is not for it.
-TEST_F(PlannerTest, UnifiedRefusesACacheWithGaps) {
-  const Backend* backend = find_backend("unified");
-  auto buffers = backend->make_buffers(classes_[0], kLimits);
-  ASSERT_TRUE(buffers.ok());
-  const Plan plan = backend->plan(classes_[0], data_->batch(), *buffers);
-  LayerInputs gaps = data_->inputs();
-  gaps.kv.v_page_stride += 8;
-  const Status status = backend->run(plan, classes_[0], data_->batch().step, gaps, pool_);
-  EXPECT_EQ(status.code(), StatusCode::internal);
-  EXPECT_NE(status.message().find("gaps between its rows"), std::string::npos);
-}
-
 TEST_F(PlannerTest, SinksMustBeThere) {
   AttentionDesc desc = classes_[0];
   desc.sinks = true;

@@ -35,20 +35,6 @@ KvView kv_view(const PagedKv& kv, int first_kv_head, const int32_t* pages) {
   return view;
 }
 
-KvView kv_view_of_rows(const PagedKv& kv, int first_kv_head, const int32_t* rows, int run) {
-  KvView view = kv_view(kv, first_kv_head, rows);
-  view.page_size = run;
-  view.k_page_stride = view.k_token_stride;
-  view.v_page_stride = view.v_token_stride;
-  return view;
-}
-
-bool pages_are_rows(const PagedKv& kv) {
-  const int64_t rows_per_page = int64_t{kv.num_kv_heads} * kv.page_size;
-  return kv.k_page_stride == rows_per_page * kv.k_token_stride &&
-         kv.v_page_stride == rows_per_page * kv.v_token_stride;
-}
-
 #if defined(__x86_64__)
 namespace {
 
