@@ -59,16 +59,6 @@ Status resolve_tied_output(ModelSpec& spec, const Checkpoint& checkpoint) {
   return {};
 }
 
-// Families that know experts one by one may find them fused.
-void resolve_expert_layout(ModelSpec& spec, const Checkpoint& checkpoint) {
-  for (size_t i = 0; i < spec.layers.size(); ++i) {
-    auto& moe = spec.layers[i].moe;
-    if (!moe || moe->layout != ExpertLayout::separate) continue;
-    const std::string fused = LayerNames(spec, i).plain(spec.names.experts + ".gate_up_proj");
-    if (checkpoint.has(fused)) moe->layout = ExpertLayout::fused;
-  }
-}
-
 }  // namespace
 
 bool is_loadable(DType dtype) {
@@ -96,6 +86,15 @@ std::vector<ExpectedWeight> expected_weights(const ModelSpec& spec) {
   out.push_back({names.final_norm, {hidden}, true});
   if (!spec.tied_output) out.push_back({names.output, {spec.vocab_size, hidden}});
   return out;
+}
+
+void resolve_expert_layout(ModelSpec& spec, const Checkpoint& checkpoint) {
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    auto& moe = spec.layers[i].moe;
+    if (!moe || moe->layout != ExpertLayout::separate) continue;
+    const std::string fused = LayerNames(spec, i).plain(spec.names.experts + ".gate_up_proj");
+    if (checkpoint.has(fused)) moe->layout = ExpertLayout::fused;
+  }
 }
 
 Status check_weights(ModelSpec& spec, const Checkpoint& checkpoint) {

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "golden/golden_file.h"
+#include "model/expected_weights.h"
 #include "model/families.h"
 #include "model/reference_decoder.h"
 #include "model/rope.h"
@@ -47,11 +48,43 @@ const std::vector<Subject>& subjects() {
   return all;
 }
 
+// A checkpoint whose quantised tensors are misread: `spoil` gets their values as they lie in memory.
+class Misread final : public weights::WeightSource {
+ public:
+  using Spoil = std::function<void(std::vector<float>& values)>;
+  Misread(weights::Checkpoint& checkpoint, Spoil spoil) : checkpoint_(checkpoint), spoil_(std::move(spoil)) {}
+
+  bool has(std::string_view name) const override { return checkpoint_.has(name); }
+  Expected<TensorView> read(const std::string& name, std::span<const int64_t> shape,
+                            Tensor& staging) override {
+    auto view = checkpoint_.read(name, shape, staging);
+    if (!view.ok() || !spoil_ || !checkpoint_.entries().at(name).quantised) return view;
+    values_.clear();
+    for (int64_t i = 0; i < view->num_elements(); ++i) {
+      values_.push_back(view->dtype == DType::bf16 ? to_float(view->as<BFloat16>()[i])
+                                                   : view->as<float>()[i]);
+    }
+    spoil_(values_);
+    view->data = values_.data();
+    view->dtype = DType::f32;
+    return view;
+  }
+
+ private:
+  weights::Checkpoint& checkpoint_;
+  Spoil spoil_;
+  std::vector<float> values_;
+};
+
 // The largest error over the golden's cases, in tolerances; stops at the first that fails.
-float error_in_tolerances(const Subject& subject, const ModelSpec& spec, Mistake mistake) {
+float error_in_tolerances(const Subject& subject, const ModelSpec& spec, Mistake mistake,
+                          const Misread::Spoil& spoil = {}) {
   auto checkpoint = weights::Checkpoint::open(subject.golden.directory, subject.config.quantisation);
   EXPECT_TRUE(checkpoint.ok()) << checkpoint.status().message();
-  const ReferenceDecoder decoder(spec, *checkpoint);
+  ModelSpec resolved = spec;
+  resolve_expert_layout(resolved, *checkpoint);
+  Misread source(*checkpoint, spoil);
+  const ReferenceDecoder decoder(resolved, source);
   float worst = 0;
   for (const GoldenCase& golden : subject.golden.cases) {
     const auto logits = decoder.forward(golden.prompt, mistake).back();
@@ -63,14 +96,14 @@ float error_in_tolerances(const Subject& subject, const ModelSpec& spec, Mistake
 
 void expect_some_golden_fails(const std::string& what,
                               const std::function<std::optional<ModelSpec>(const Subject&)>& spec_of,
-                              Mistake mistake) {
+                              Mistake mistake, const Misread::Spoil& spoil = {}) {
   bool exercised = false;
   float worst = 0;
   for (const Subject& subject : subjects()) {
     const auto spec = spec_of(subject);
     if (!spec) continue;
     exercised = true;
-    worst = std::max(worst, error_in_tolerances(subject, *spec, mistake));
+    worst = std::max(worst, error_in_tolerances(subject, *spec, mistake, spoil));
     if (worst > 1) return;
   }
   if (!exercised) GTEST_SKIP() << "no golden exercises " << what;
@@ -143,6 +176,12 @@ const Misreading kMisreadings[] = {
      [](ModelConfig& c) { c.rope.original_max_positions = *c.rope.original_max_positions / 2; }},
     {"eps_swapped", [](const Subject&) { return true; },
      [](ModelConfig& c) { c.rms_norm_eps = c.rms_norm_eps < 3e-6 ? 1e-5 : 1e-6; }},
+    {"swiglu_limit_ignored",
+     [](const Subject& s) { return s.config.document.find("swiglu_limit") != nullptr; },
+     [](ModelConfig& c) { weights::merge_json(c.document, *parse_json(R"({"swiglu_limit":7.0})", {})); }},
+    {"attention_factor_given_as_one", is_yarn, [](ModelConfig& c) { c.rope.attention_factor = 1.0; }},
+    {"norm_topk_prob_from_the_class", [](const Subject& s) { return s.spec.family == "qwen3_moe"; },
+     [](ModelConfig& c) { weights::merge_json(c.document, *parse_json(R"({"norm_topk_prob":null})", {})); }},
     {"sliding_window_ignored", [](const Subject& s) { return s.config.use_sliding_window; },
      [](ModelConfig& c) {
        c.use_sliding_window = false;
@@ -206,6 +245,41 @@ TEST_P(SwapTest, FailsAGolden) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Tensors, SwapTest, ::testing::ValuesIn(kSwaps),
+                         [](const auto& tested) { return std::string(tested.param.name); });
+
+// Errors in what quantised weights stand for.
+struct Dequantisation {
+  const char* name;
+  weights::QuantMethod method;
+  Misread::Spoil spoil;
+};
+
+void halve(std::vector<float>& values) {
+  for (float& v : values) v /= 2;
+}
+void swap_neighbours(std::vector<float>& values) {
+  for (size_t i = 0; i + 1 < values.size(); i += 2) std::swap(values[i], values[i + 1]);
+}
+
+const Dequantisation kDequantisations[] = {
+    {"mxfp4_high_nibble_first", weights::QuantMethod::mxfp4, swap_neighbours},
+    {"mxfp4_scale_bias_128", weights::QuantMethod::mxfp4, halve},
+    {"fp8_exponent_bias_8", weights::QuantMethod::fp8, halve},
+};
+
+class DequantisationTest : public ::testing::TestWithParam<Dequantisation> {};
+
+TEST_P(DequantisationTest, FailsAGolden) {
+  expect_some_golden_fails(
+      GetParam().name,
+      [&](const Subject& subject) {
+        return subject.config.quantisation.method == GetParam().method ? std::optional(subject.spec)
+                                                                       : std::nullopt;
+      },
+      Mistake::none, GetParam().spoil);
+}
+
+INSTANTIATE_TEST_SUITE_P(Quantised, DequantisationTest, ::testing::ValuesIn(kDequantisations),
                          [](const auto& tested) { return std::string(tested.param.name); });
 
 TEST(Mutation, QkNormRemoved) {

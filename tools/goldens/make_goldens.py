@@ -1,30 +1,36 @@
 """Writes small checkpoints and what transformers computes with them: float32, eager attention, on the CPU.
 
     pip install torch transformers safetensors
-    python tools/goldens/make_goldens.py tests/golden/data
+    python tools/goldens/make_goldens.py tests/golden/data [NAME ...]
 
 Every norm and bias is perturbed, so that one left out, misplaced or mixed up moves the logits. Prompts are drawn until every greedy step
-is decided by a margin, so that rounding cannot change the continuation.
+is decided by a margin, so that rounding cannot change the continuation, nor which experts a token goes to.
 """
 
 import json
 import pathlib
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import quantise
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import GptOssConfig, GptOssForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 LENGTHS = (1, 2, 7, 17, 64, 200, 333)
 ALL_POSITIONS = 64  # longer prompts keep the last four positions only
 GREEDY = 24
 MARGIN = 1e-2
+ROUTING_MARGIN = 2e-5  # between the last expert chosen and the first that is not; rounding errors are near 1e-6
 SEED = 7
 VOCAB = 256
 COMMON = {"vocab_size": VOCAB, "hidden_size": 64, "num_hidden_layers": 3, "rms_norm_eps": 1e-5, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+SMALL = {**COMMON, "hidden_size": 32}
+SHORTER = (1, 7, 17, 64, 200)
+MOE_ATTENTION = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 1024, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "tie_word_embeddings": False}
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,9 @@ class Variant:
     model: type[PreTrainedModel]
     config: PreTrainedConfig
     margin: float = MARGIN
+    lengths: tuple[int, ...] = LENGTHS
+    rewrite: Callable[[pathlib.Path], None] | None = None  # the files, after transformers wrote them
+    quantise: Callable[[dict], dict] | None = None  # the weights' names and values in the file; the model computes with what they stand for
 
 
 def variants() -> list[Variant]:
@@ -47,12 +56,41 @@ def variants() -> list[Variant]:
         # Two layers see 16 keys and two see all; every projection of attention has a bias.
         Variant("qwen3-sliding-bias", Qwen3ForCausalLM, Qwen3Config(**{**COMMON, "num_hidden_layers": 4}, intermediate_size=112, num_attention_heads=6, num_key_value_heads=2, head_dim=32, max_position_embeddings=1024, rope_parameters=default, tie_word_embeddings=False, attention_bias=True, use_sliding_window=True, sliding_window=16, max_window_layers=2), margin=1e-3),
         Variant("llama-all-biases-linear", LlamaForCausalLM, LlamaConfig(**COMMON, intermediate_size=112, num_attention_heads=4, num_key_value_heads=1, head_dim=24, max_position_embeddings=1024, rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}, tie_word_embeddings=False, attention_bias=True, mlp_bias=True), margin=1e-3),
+        # A dense layer among those with experts.
+        Variant("qwen3-moe", Qwen3MoeForCausalLM, Qwen3MoeConfig(**SMALL, **MOE_ATTENTION, intermediate_size=40, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=24, norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[1]), margin=1e-3, lengths=SHORTER),
+        # Weights as the softmax gives them; the second layer alone has experts, in fused tensors.
+        Variant("qwen3-moe-plain-fused", Qwen3MoeForCausalLM, Qwen3MoeConfig(**SMALL, **MOE_ATTENTION, intermediate_size=40, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=24, norm_topk_prob=False, decoder_sparse_step=2, mlp_only_layers=[]), margin=1e-3, lengths=SHORTER, rewrite=fuse_experts),
+        # A limit low enough to be reached often; prompts longer than two windows.
+        Variant("gpt-oss", GptOssForCausalLM, gpt_oss_config(swiglu_limit=0.7, truncate=False), margin=1e-3, lengths=SHORTER),
+        Variant("gpt-oss-mxfp4-truncated", GptOssForCausalLM, gpt_oss_config(swiglu_limit=7.0, truncate=True), margin=1e-3, lengths=SHORTER, quantise=quantise.mxfp4_experts),
+        # Blocks that are not square and do not divide the matrices.
+        Variant("qwen3-fp8", Qwen3ForCausalLM, Qwen3Config(**SMALL, intermediate_size=72, num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=1024, rope_parameters=default, tie_word_embeddings=False), margin=1e-3, lengths=SHORTER, quantise=quantise.fp8_linears),
     ]
+
+
+def gpt_oss_config(swiglu_limit: float, truncate: bool) -> GptOssConfig:
+    rope = {"rope_type": "yarn", "rope_theta": 150000.0, "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "original_max_position_embeddings": 4096, "truncate": truncate}
+    config = GptOssConfig(**SMALL, intermediate_size=32, num_attention_heads=4, num_key_value_heads=2, head_dim=16, sliding_window=8, num_local_experts=4, num_experts_per_tok=2, max_position_embeddings=131072, rope_parameters=rope, tie_word_embeddings=True)
+    config.swiglu_limit = swiglu_limit
+    return config
+
+
+def fuse_experts(folder: pathlib.Path) -> None:
+    """One tensor for all experts of a layer: gate's rows, then up's."""
+    tensors = load_file(folder / "model.safetensors")
+    experts = sorted({name.split(".experts.")[0] + ".experts" for name in tensors if ".experts." in name})
+    for prefix in experts:
+        count = len({name for name in tensors if name.startswith(f"{prefix}.") and name.endswith(".up_proj.weight")})
+        parts = {part: [tensors.pop(f"{prefix}.{e}.{part}.weight") for e in range(count)] for part in ("gate_proj", "up_proj", "down_proj")}
+        tensors[f"{prefix}.gate_up_proj"] = torch.stack([torch.cat(pair) for pair in zip(parts["gate_proj"], parts["up_proj"], strict=True)])
+        tensors[f"{prefix}.down_proj"] = torch.stack(parts["down_proj"])
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def perturbed(variant: Variant, generator: torch.Generator) -> PreTrainedModel:
     """Random weights that keep activations near 1 and leave no norm or bias at its neutral value."""
     variant.config._attn_implementation = "eager"
+    variant.config._experts_implementation = "eager"
     model = variant.model(variant.config).eval().float()
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
@@ -60,6 +98,10 @@ def perturbed(variant: Variant, generator: torch.Generator) -> PreTrainedModel:
             parameter.copy_(1 + 0.2 * noise)
         elif name.endswith("bias"):
             parameter.copy_(0.2 * noise)
+        elif name.endswith("sinks"):
+            parameter.copy_(noise)
+        elif ".experts." in name and variant.model is GptOssForCausalLM:
+            parameter.copy_(noise / parameter.shape[-2] ** 0.5)  # [experts, in, out]
         elif "embed" in name:
             parameter.copy_(noise)
         else:
@@ -67,7 +109,34 @@ def perturbed(variant: Variant, generator: torch.Generator) -> PreTrainedModel:
     if model.config.tie_word_embeddings:
         # A tied table of unit variance would give logits of 8 and more; its rows are also the inputs, which the first norm rescales.
         model.get_input_embeddings().weight.mul_(0.3)
+    if variant.quantise:
+        stands_for = variant.quantise(model.state_dict())["values"]
+        model.load_state_dict(stands_for)
+    return limited(model)
+
+
+def limited(model: PreTrainedModel) -> PreTrainedModel:
+    """transformers does not read swiglu_limit: it computes with 7."""
+    for layer in model.model.layers:
+        if hasattr(model.config, "swiglu_limit"):
+            layer.mlp.experts.limit = model.config.swiglu_limit
     return model
+
+
+def routing_margin(model: PreTrainedModel, ids: list[int]) -> float:
+    """The closest call between experts, over all positions and layers."""
+    gaps = [float("inf")]
+
+    def note(module: torch.nn.Module, _: tuple, out: tuple) -> None:
+        top = out[0].float().topk(module.top_k + 1).values
+        gaps.append((top[:, -2] - top[:, -1]).min().item())
+
+    routers = [getattr(layer.mlp, "gate", None) or getattr(layer.mlp, "router", None) for layer in model.model.layers]
+    hooks = [router.register_forward_hook(note) for router in routers if router is not None and hasattr(router, "top_k")]
+    logits(model, ids)
+    for hook in hooks:
+        hook.remove()
+    return min(gaps)
 
 
 def logits(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
@@ -104,7 +173,8 @@ def decided_prompt(model: PreTrainedModel, length: int, margin: float, generator
     """Prompts are drawn until one leads to a continuation without close calls."""
     for _ in range(500):
         prompt = torch.randint(0, VOCAB, (length,), generator=generator).tolist()
-        if min(greedy(model, prompt)[1]) > margin:
+        tokens, margins = greedy(model, prompt)
+        if min(margins) > margin and routing_margin(model, prompt + tokens) > ROUTING_MARGIN:
             return prompt
     raise RuntimeError(f"no prompt of {length} ids decides every step by more than {margin}")
 
@@ -116,11 +186,20 @@ def write_json(path: pathlib.Path, data: dict) -> None:
 def write(variant: Variant, target: pathlib.Path) -> pathlib.Path:
     generator = torch.Generator().manual_seed(SEED)
     model = perturbed(variant, generator)
-    prompts = [decided_prompt(model, length, variant.margin, generator) for length in LENGTHS]
+    prompts = [decided_prompt(model, length, variant.margin, generator) for length in variant.lengths]
     folder = target / variant.name
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
-    narrow = variant.model.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager").eval()
+    narrow = limited(variant.model.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager").eval())
+    if variant.quantise:
+        quantised = variant.quantise(model.state_dict())
+        tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+        save_file({name: value.contiguous() for name, value in quantised["file"].items() if name not in tied}, folder / "model.safetensors", metadata={"format": "pt"})
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config["quantization_config"] = quantised["config"]
+        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if variant.rewrite:
+        variant.rewrite(folder)
     cases = [case(model, narrow, prompt) for prompt in prompts]
     write_json(folder / "golden.json", {"arch": variant.name, "seed": SEED, "transformers": transformers.__version__, "torch": torch.__version__, "dtype": "float32", "cases": cases})
     margin = min(min(c["greedy_margin"]) for c in cases)
@@ -166,12 +245,14 @@ def write_old_keys(source: pathlib.Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def main(target: pathlib.Path) -> None:
+def main(target: pathlib.Path, names: list[str]) -> None:
     torch.set_grad_enabled(False)
-    folders = {variant.name: write(variant, target) for variant in variants()}
-    write_sharded(folders["llama2"])
-    write_old_keys(folders["qwen3-tied-yarn"])
+    folders = {variant.name: write(variant, target) for variant in variants() if not names or variant.name in names}
+    if "llama2" in folders:
+        write_sharded(folders["llama2"])
+    if "qwen3-tied-yarn" in folders:
+        write_old_keys(folders["qwen3-tied-yarn"])
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]))
+    main(pathlib.Path(sys.argv[1]), sys.argv[2:])
