@@ -22,6 +22,12 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
+// The keys, or the values, of a page.
+size_t page_bytes_of(const AttentionShape& shape) {
+  return static_cast<size_t>(shape.page_size) * static_cast<size_t>(shape.num_kv_heads) *
+         static_cast<size_t>(shape.head_dim_k) * size_of(shape.dtype);
+}
+
 double best(const std::vector<double>& values) {
   return *std::min_element(values.begin(), values.end());
 }
@@ -100,10 +106,12 @@ Status bench_shape(const AttentionShape& shape, std::span<const Backend* const> 
                              backend->make_buffers(desc, problem.limits(pool.num_threads())));
   }
   double read = 0;
+  double page_read = 0;
   double fma = 0;
   const auto begin = std::chrono::steady_clock::now();
   do {
     read = std::max(read, ceilings.dram_read_bytes_per_s());
+    page_read = std::max(page_read, ceilings.page_read_bytes_per_s(page_bytes_of(shape)));
     fma = std::max(fma, ceilings.f32_fma_flops());
     for (Contender& contender : contenders) {
       BIFOCAL_RETURN_IF_ERROR(burst(contender, desc, problem, pool));
@@ -125,6 +133,7 @@ Status bench_shape(const AttentionShape& shape, std::span<const Backend* const> 
     row.bytes_per_s = bytes_of(shape) / row.best_s;
     row.flops = flops_of(shape) / row.best_s;
     row.read_fraction = row.bytes_per_s / read;
+    row.page_fraction = row.bytes_per_s / page_read;
     row.flops_fraction = row.flops / fma;
     if (options.check) {
       BIFOCAL_ASSIGN_OR_RETURN(const auto actual, run_once(*contender.backend, desc, problem, pool));

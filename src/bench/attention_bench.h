@@ -47,6 +47,7 @@ struct AttentionBenchRow {
   double bytes_per_s = 0;     // see bytes_of()
   double flops = 0;           // see flops_of(), per second
   double read_fraction = 0;   // bytes_per_s of the DRAM read rate
+  double page_fraction = 0;   // bytes_per_s of the rate at which a bare loop reads pages of this shape
   double flops_fraction = 0;  // flops of the f32 FMA peak
   double max_error = -1;      // largest difference from `reference`; -1: not checked
   bool fastest = false;       // among the backends of this shape

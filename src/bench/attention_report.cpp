@@ -97,9 +97,10 @@ Expected<std::vector<DType>> parse_dtypes(std::string_view text) {
 
 Table to_table(std::span<const AttentionBenchRow> rows) {
   Table table;
-  table.columns = {"heads",  "kv heads", "dim k",        "dim v",       "batch",     "query len", "kv len",
-                   "shared", "page",     "window",       "dtype",       "backend",   "median us", "plan us",
-                   "GB/s",   "GFLOP/s",  "of DRAM rate", "of FMA peak", "max error", "fastest"};
+  table.columns = {"heads",       "kv heads",  "dim k",  "dim v",   "batch",        "query len",
+                   "kv len",      "shared",    "page",   "window",  "dtype",        "backend",
+                   "median us",   "plan us",   "GB/s",   "GFLOP/s", "of DRAM rate", "of page rate",
+                   "of FMA peak", "max error", "fastest"};
   for (const AttentionBenchRow& row : rows) {
     const AttentionShape& s = row.shape;
     std::vector<std::string> cells;
@@ -114,6 +115,7 @@ Table to_table(std::span<const AttentionBenchRow> rows) {
     cells.push_back(fmt::format("{:.2f}", row.bytes_per_s * 1e-9));
     cells.push_back(fmt::format("{:.1f}", row.flops * 1e-9));
     cells.push_back(fmt::format("{:.2f}", row.read_fraction));
+    cells.push_back(fmt::format("{:.2f}", row.page_fraction));
     cells.push_back(fmt::format("{:.2f}", row.flops_fraction));
     cells.push_back(row.max_error < 0 ? "-" : fmt::format("{:.1e}", row.max_error));
     cells.emplace_back(row.fastest ? "yes" : "");

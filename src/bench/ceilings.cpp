@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <numeric>
 
 #include "kernels/cpu/peak.h"
 
@@ -64,6 +65,28 @@ double CeilingBursts::dram_read_bytes_per_s() {
                    std::memory_order_relaxed);
   });
   return static_cast<double>(num_tasks * kTaskBytes) / seconds;
+}
+
+double CeilingBursts::page_read_bytes_per_s(size_t page_bytes) {
+  constexpr size_t kGranule = 4096;
+  const auto read = kernels::cpu::peak_loops(kernels::cpu::current_isa()).read;
+  const auto* const data = static_cast<const char*>(buffer_.data());
+  const size_t bytes =
+      std::min((std::max<size_t>(page_bytes, 1) + kGranule - 1) / kGranule * kGranule, kTaskBytes);
+  const size_t num_pages = buffer_.num_bytes() / bytes;
+  // Steps of about the golden section of the buffer visit every page once, each far from the one before.
+  size_t step = std::max<size_t>(1, num_pages * 618 / 1000);
+  while (std::gcd(step, num_pages) != 1) ++step;
+  const size_t pages_per_task = kTaskBytes / bytes;
+  const size_t num_tasks = num_pages / pages_per_task;
+  std::atomic<uint32_t> sink{0};
+  const double seconds = time_tasks(*pool_, static_cast<int64_t>(num_tasks), [&](int64_t task) {
+    for (size_t i = 0; i < pages_per_task; ++i) {
+      const size_t page = (static_cast<size_t>(task) * pages_per_task + i) * step % num_pages;
+      sink.fetch_xor(read(data + page * bytes, bytes), std::memory_order_relaxed);
+    }
+  });
+  return static_cast<double>(num_tasks * pages_per_task * bytes) / seconds;
 }
 
 double CeilingBursts::copy_bytes_per_s() {

@@ -32,6 +32,9 @@ class CeilingBursts {
   static Expected<CeilingBursts> create(ThreadPool& pool, size_t max_bytes = size_t{2} << 30);
 
   double dram_read_bytes_per_s();
+  // The same loop over pieces of page_bytes, rounded up to 4 KiB, that lie anywhere in the buffer: what
+  // reading a paged cache can reach.
+  double page_read_bytes_per_s(size_t page_bytes);
   double copy_bytes_per_s();
   double f32_fma_flops();
   double bf16_flops();

@@ -104,6 +104,7 @@ TEST(AttentionBench, ChecksEveryEligibleBackend) {
   for (const AttentionBenchRow& r : *rows) {
     EXPECT_LT(r.max_error, 1e-5) << r.backend;
     EXPECT_GE(r.max_error, 0) << r.backend;
+    EXPECT_GT(r.page_fraction, 0) << r.backend;
     fastest += r.fastest;
   }
   EXPECT_EQ(fastest, 1);

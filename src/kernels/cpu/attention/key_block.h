@@ -166,7 +166,7 @@ class RunCursor {
 };
 
 // Fetches rows into the second-level cache some kilobytes before they are read, a row at a time between the
-// arithmetic. Much further ahead it touches a line of every 4 KiB: where pages of the cache lie anywhere in
+// arithmetic. Further ahead it touches two lines of every 4 KiB: where pages of the cache lie anywhere in
 // memory, finding out where costs as much as reading.
 class FetchAhead {
  public:
@@ -207,9 +207,9 @@ class FetchAhead {
   }
 
  private:
-  static constexpr int64_t kLeadBytes = 16384;
-  static constexpr int64_t kTranslateLeadBytes = 131072;
-  static constexpr int64_t kTranslatedBytes = 4096;
+  static constexpr int64_t kLeadBytes = 32768;
+  static constexpr int64_t kTranslateLeadBytes = 65536;
+  static constexpr int64_t kTranslatedBytes = 2048;
 
   // Bytes of the run; 0 when there are no more.
   int64_t translate_run() {
