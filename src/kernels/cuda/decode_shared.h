@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/decode.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/cuda/ring_cursor.h"
 #include "kernels/cuda/softmax_state.h"
 
 namespace bifocal::kernels::cuda {
@@ -96,19 +97,6 @@ struct Shared {
   uint64_t span_empty[S::kFoldSlots];
   uint64_t run_full[kRunSlots];
   uint64_t run_empty[kRunSlots];
-};
-
-// Position in a ring. Who fills waits for the phase before, who empties for the phase itself.
-template <int kSlots>
-struct RingCursor {
-  int slot = 0;
-  uint32_t phase = 0;
-  __device__ __forceinline__ void advance() {
-    if (++slot == kSlots) {
-      slot = 0;
-      phase ^= 1;
-    }
-  }
 };
 
 }  // namespace bifocal::kernels::cuda

@@ -28,6 +28,11 @@ Expected<Encoder> find_encoder() {
   return Encoder{reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function)};
 }
 
+Status encoding_failed(CUresult result) {
+  return internal_error("cuTensorMapEncodeTiled failed with error " +
+                        std::to_string(static_cast<int>(result)));
+}
+
 struct Geometry {
   int head_dim;
   int page_size;
@@ -68,10 +73,7 @@ Status encode(const Encoder& encoder, void* base, const Geometry& g, const TileO
       encoder.encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 5, base, dims.data(), strides.data(), box.data(),
                      steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                      CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) {
-    return internal_error("cuTensorMapEncodeTiled failed with error " +
-                          std::to_string(static_cast<int>(result)));
-  }
+  if (result != CUDA_SUCCESS) return encoding_failed(result);
   return {};
 }
 
@@ -111,6 +113,28 @@ Expected<KvMaps> make_kv_maps(const PagedKv& kv, int num_pages) {
       to_status(cudaMemcpy(maps.maps.as<void>(), host.data(), sizeof(host), cudaMemcpyHostToDevice),
                 "copying tensor maps"));
   return maps;
+}
+
+Status make_query_map(const QueryRows& rows, CUtensorMap* map) {
+  static const Expected<Encoder> encoder = find_encoder();  // at every layer: looked up once
+  if (!encoder.ok()) return encoder.status();
+  if (reinterpret_cast<uintptr_t>(rows.q) % 16 != 0 || rows.token_stride % 8 != 0) {
+    return invalid_argument(
+        "queries on the GPU: rows must start at multiples of 16 bytes, got token stride " +
+        std::to_string(rows.token_stride));
+  }
+  const auto size = [](int64_t n) { return static_cast<cuuint64_t>(n); };
+  const auto box_size = [](int n) { return static_cast<cuuint32_t>(n); };
+  const std::array<cuuint64_t, 3> dims = {size(rows.head_dim), size(rows.num_heads), size(rows.num_tokens)};
+  const std::array<cuuint64_t, 2> strides = {size(int64_t{2} * rows.head_dim), size(2 * rows.token_stride)};
+  const std::array<cuuint32_t, 3> box = {kPanel, box_size(rows.box_heads), box_size(rows.box_tokens)};
+  const std::array<cuuint32_t, 3> steps = {1, 1, 1};
+  const CUresult result = encoder->encode(
+      map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<uint16_t*>(rows.q), dims.data(), strides.data(),
+      box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+      CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) return encoding_failed(result);
+  return {};
 }
 
 }  // namespace bifocal::kernels::cuda

@@ -3,6 +3,8 @@
 
 #include <cuda.h>
 
+#include <cstdint>
+
 #include "base/status.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/paged_kv.h"
@@ -33,5 +35,18 @@ struct KvMaps {
 // and the same for K and V, [page][kv head][token][dim] or [page][token][kv head][dim]. num_pages: of all
 // layers. invalid_argument names what doesn't fit.
 Expected<KvMaps> make_kv_maps(const PagedKv& kv, int num_pages);
+
+// Query rows, bf16 [tokens, heads, head_dim] with a stride between tokens. A box is 64 columns of `box_heads`
+// heads of `box_tokens` tokens: rows of 128 bytes with the 128-byte swizzle, in the order (token, head).
+struct QueryRows {
+  const uint16_t* q = nullptr;  // on the device, 16-byte aligned
+  int64_t token_stride = 0;     // elements, a multiple of 8
+  int num_tokens = 0;
+  int num_heads = 0;
+  int head_dim = 0;  // a multiple of 64
+  int box_tokens = 0;
+  int box_heads = 0;
+};
+Status make_query_map(const QueryRows& rows, CUtensorMap* map);
 
 }  // namespace bifocal::kernels::cuda

@@ -1,4 +1,4 @@
-// Times decode attention beside what limits it.
+// Times attention beside what limits it.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -24,11 +24,11 @@ int main(int argc, char** argv) {
                            &options.spans.max_spans) == 3) {
       ++i;
     } else {
-      std::fprintf(
-          stderr,
-          "usage: %s [--what limits,random,plan,decode,mixed] [--quick] [--shape H,HK,B,LEN] [--spans "
-          "MIN_LOG2,MAX_LOG2,MAX_SPANS]\n",
-          argv[0]);
+      std::fprintf(stderr,
+                   "usage: %s [--what limits,random,plan,decode,mixed,prefill] [--quick] [--shape "
+                   "H,HK,B,LEN] [--spans "
+                   "MIN_LOG2,MAX_LOG2,MAX_SPANS]\n",
+                   argv[0]);
       return 2;
     }
   }
@@ -75,6 +75,7 @@ int main(int argc, char** argv) {
   if (wanted("plan")) bifocal::peers::bench_plan(options);
   if (wanted("decode")) bifocal::peers::bench_decode(options, pools, cold);
   if (wanted("mixed")) bifocal::peers::bench_mixed(options, pools, cold);
+  if (wanted("prefill")) bifocal::peers::bench_prefill(options, pools);
   std::printf("SM clock %.0f MHz\n", bifocal::peers::sm_clock_mhz());
   return 0;
 }

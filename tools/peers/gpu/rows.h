@@ -29,6 +29,7 @@ struct Pools {
 
 void bench_decode(const Options& options, const Pools& pools, ColdRead& cold);
 void bench_mixed(const Options& options, const Pools& pools, ColdRead& cold);
+void bench_prefill(const Options& options, const Pools& pools);
 void bench_plan(const Options& options);
 
 }  // namespace bifocal::peers

@@ -92,4 +92,20 @@ Timing time_stream(const std::function<void(cudaStream_t)>& call, int warmups, i
   return timing;
 }
 
+double time_stream_once(const std::function<void(cudaStream_t)>& call, int warmups, int repeats) {
+  cudaStream_t stream{};
+  CUDA_OK(cudaStreamCreate(&stream));
+  std::vector<Events> events(static_cast<size_t>(repeats));
+  for (int i = 0; i < warmups; ++i) call(stream);
+  for (const Events& event : events) {
+    CUDA_OK(cudaEventRecord(event.begin, stream));
+    call(stream);
+    CUDA_OK(cudaEventRecord(event.end, stream));
+  }
+  std::vector<double> times;
+  for (const Events& event : events) times.push_back(event.us());
+  CUDA_OK(cudaStreamDestroy(stream));
+  return median(times);
+}
+
 }  // namespace bifocal::peers

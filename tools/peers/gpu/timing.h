@@ -25,6 +25,9 @@ Timing time_graph(int calls, const std::function<void(int, cudaStream_t)>& recor
 // Times call(stream) between events, `repeats` times after `warmups`, no graph; the median, twice.
 Timing time_stream(const std::function<void(cudaStream_t)>& call, int warmups, int repeats);
 
+// Once, with no pause between warm-ups and calls; microseconds of a call.
+double time_stream_once(const std::function<void(cudaStream_t)>& call, int warmups, int repeats);
+
 // The SM clock now, in MHz, from the device's own counters.
 double sm_clock_mhz();
 

@@ -1,0 +1,52 @@
+#include "kernels/cuda/prefill.h"
+
+#include <bit>
+#include <string>
+
+namespace bifocal::kernels::cuda {
+namespace {
+
+Status check_desc(const PrefillDesc& desc) {
+  if (desc.num_kv_heads <= 0 || desc.num_heads <= 0 || desc.num_heads % desc.num_kv_heads != 0) {
+    return invalid_argument("prefill on the GPU: heads must be a multiple of KV heads, got " +
+                            std::to_string(desc.num_heads) + "/" + std::to_string(desc.num_kv_heads));
+  }
+  if (desc.num_heads / desc.num_kv_heads > kPrefillRows) {
+    return unsupported("prefill on the GPU: at most " + std::to_string(kPrefillRows) +
+                       " heads per KV head, got " + std::to_string(desc.num_heads / desc.num_kv_heads));
+  }
+  if (desc.head_dim != 64 && desc.head_dim != 128 && desc.head_dim != 256) {
+    return unsupported("prefill on the GPU: head dim must be 64, 128 or 256, got " +
+                       std::to_string(desc.head_dim));
+  }
+  if (desc.page_size < kTileTokens || !std::has_single_bit(static_cast<unsigned>(desc.page_size))) {
+    return unsupported("prefill on the GPU: page size must be a power of two from " +
+                       std::to_string(kTileTokens) + " up, got " + std::to_string(desc.page_size));
+  }
+  if (desc.window < 0) return invalid_argument("prefill on the GPU: negative window");
+  if (!(desc.scale > 0.0F)) return invalid_argument("prefill on the GPU: scale must be positive");
+  return {};
+}
+
+}  // namespace
+
+Expected<PrefillBuffers> make_prefill_buffers(const PrefillDesc& desc, const PrefillLimits& limits) {
+  BIFOCAL_RETURN_IF_ERROR(check_desc(desc));
+  if (limits.max_seqs <= 0 || limits.max_seqs > kMaxPrefillSeqs || limits.max_tokens <= 0) {
+    return invalid_argument("prefill on the GPU: limits must be 1 to " + std::to_string(kMaxPrefillSeqs) +
+                            " sequences and at least one token");
+  }
+  BIFOCAL_ASSIGN_OR_RETURN(const DeviceTraits device, current_device());
+  PrefillBuffers buffers;
+  buffers.limits = limits;
+  buffers.num_sms = device.num_sms;
+  const PrefillRule rule = prefill_rule(desc.num_heads, desc.num_kv_heads, desc.head_dim, desc.window);
+  // Every sequence may end in a tile of its own.
+  buffers.max_items = (limits.max_tokens / rule.tile_tokens + limits.max_seqs) * desc.num_kv_heads;
+  BIFOCAL_ASSIGN_OR_RETURN(
+      buffers.items, DeviceMemory::allocate(static_cast<size_t>(buffers.max_items) * sizeof(PrefillItem)));
+  BIFOCAL_ASSIGN_OR_RETURN(buffers.queue, DeviceMemory::allocate(sizeof(PrefillQueue)));
+  return buffers;
+}
+
+}  // namespace bifocal::kernels::cuda

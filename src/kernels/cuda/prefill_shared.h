@@ -1,0 +1,68 @@
+// What the warps of the prefill kernel share: parameters, the layout of shared memory, the rings.
+#pragma once
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include "kernels/cuda/kv_maps.h"
+#include "kernels/cuda/prefill_plan.h"
+#include "kernels/cuda/ptx.h"
+#include "kernels/cuda/ring_cursor.h"
+
+namespace bifocal::kernels::cuda {
+
+struct PrefillParams {
+  CUtensorMap q_map;
+  const PrefillItem* items;
+  PrefillQueue* queue;
+  const CUtensorMap* k_map;
+  const CUtensorMap* v_map;
+  const int32_t* page_table;
+  int64_t page_table_stride;
+  uint16_t* out;
+  int64_t out_stride;
+  const float* sinks;
+  float* lse;
+  TileOrigin origin;
+  int page_tiles_log2;
+  int first_page;
+  int num_heads;
+  int group;           // H / HK
+  uint32_t group_rcp;  // row / group == row * group_rcp >> 16 for rows of a tile
+  int window;
+  float cap;  // logits in base-2 units are cap * f(s * inner), f tanh with softcap, else the identity
+  float inner;
+};
+
+template <int kHeadDim>
+struct PrefillShape {
+  static constexpr int kD = kHeadDim;
+  static constexpr int kN = kD == 256 ? 64 : 128;  // keys of a block, prefill_block_keys(kD)
+  static constexpr int kWarpgroups = 2;            // that compute, 64 rows each
+  static constexpr int kConsumerThreads = kWarpgroups * 128;
+  static constexpr int kThreads = kConsumerThreads + 128;
+  static constexpr int kPanels = kD / 64;
+  static constexpr int kQPanelBytes = kPrefillRows * 128;
+  static constexpr int kQElements = kPrefillRows * kD;
+  // A block of K or V: groups of eight tokens, of each group one panel after the other (kv_maps.h).
+  static constexpr int kGroupBytes = kPanels * 1024;
+  static constexpr int kTileBytes = kTileTokens * kD * 2;
+  static constexpr int kTiles = kN / kTileTokens;
+  static constexpr int kBlockBytes = kN * kD * 2;
+  static constexpr int kQSlots = kD == 256 ? 1 : 2;
+  static constexpr int kSlots = kD == 64 ? 8 : 5;  // blocks of K and V in turn
+};
+
+template <int kD>
+struct PrefillShared {
+  using S = PrefillShape<kD>;
+  alignas(1024) uint8_t q[S::kQSlots][S::kQElements * 2];
+  alignas(1024) uint8_t blocks[S::kSlots][S::kBlockBytes];
+  PrefillItem items[S::kQSlots];  // beside its queries
+  uint64_t full[S::kSlots];
+  uint64_t empty[S::kSlots];
+  uint64_t q_full[S::kQSlots];
+  uint64_t q_empty[S::kQSlots];
+};
+
+}  // namespace bifocal::kernels::cuda
