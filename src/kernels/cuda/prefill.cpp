@@ -11,13 +11,13 @@ Status check_desc(const PrefillDesc& desc) {
     return invalid_argument("prefill on the GPU: heads must be a multiple of KV heads, got " +
                             std::to_string(desc.num_heads) + "/" + std::to_string(desc.num_kv_heads));
   }
-  if (desc.num_heads / desc.num_kv_heads > kPrefillRows) {
-    return unsupported("prefill on the GPU: at most " + std::to_string(kPrefillRows) +
-                       " heads per KV head, got " + std::to_string(desc.num_heads / desc.num_kv_heads));
-  }
   if (desc.head_dim != 64 && desc.head_dim != 128 && desc.head_dim != 256) {
     return unsupported("prefill on the GPU: head dim must be 64, 128 or 256, got " +
                        std::to_string(desc.head_dim));
+  }
+  if (desc.num_heads / desc.num_kv_heads > kPrefillRows) {
+    return unsupported("prefill on the GPU: at most " + std::to_string(kPrefillRows) +
+                       " heads per KV head, got " + std::to_string(desc.num_heads / desc.num_kv_heads));
   }
   if (desc.page_size < kTileTokens || !std::has_single_bit(static_cast<unsigned>(desc.page_size))) {
     return unsupported("prefill on the GPU: page size must be a power of two from " +

@@ -11,7 +11,7 @@ namespace bifocal::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kCtas = 16;
+constexpr int kCtas = 64;
 
 struct PlanParams {
   const int32_t* q_begin;
@@ -27,6 +27,7 @@ struct PlanParams {
 __global__ void __launch_bounds__(kThreads) plan_prefill_kernel(const __grid_constant__ PlanParams params) {
   __shared__ int kv_len[kMaxPrefillSeqs];
   __shared__ int q_len[kMaxPrefillSeqs];
+  __shared__ int q_begin[kMaxPrefillSeqs];
   __shared__ int order[kMaxPrefillSeqs];     // longest first
   __shared__ int end_item[kMaxPrefillSeqs];  // of all sequences up to and including this one of the order
   const int thread = static_cast<int>(threadIdx.x);
@@ -36,6 +37,7 @@ __global__ void __launch_bounds__(kThreads) plan_prefill_kernel(const __grid_con
   for (int i = thread; i < num_seqs; i += kThreads) {
     kv_len[i] = params.kv_len[i];
     q_len[i] = params.q_len[i];
+    q_begin[i] = params.q_begin[i];
   }
   __syncthreads();
   for (int i = thread; i < num_seqs; i += kThreads) {
@@ -82,7 +84,7 @@ __global__ void __launch_bounds__(kThreads) plan_prefill_kernel(const __grid_con
       }
     }
     const int seq = order[low];
-    params.items[index] = prefill_item(params.rule, seq, params.q_begin[seq], q_len[seq], kv_len[seq],
+    params.items[index] = prefill_item(params.rule, seq, q_begin[seq], q_len[seq], kv_len[seq],
                                        index - (low > 0 ? end_item[low - 1] : 0));
   }
   if (blockIdx.x == 0 && thread == 0) *params.queue = {total, 0};

@@ -20,7 +20,7 @@ namespace bifocal::kernels::cuda {
 constexpr int kPrefillRows = 128;
 
 // Keys of a block.
-BIFOCAL_HD int prefill_block_keys(int head_dim) {
+BIFOCAL_HD constexpr int prefill_block_keys(int head_dim) {
   return head_dim == 256 ? 64 : 128;
 }
 

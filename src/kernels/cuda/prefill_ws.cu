@@ -1,5 +1,6 @@
-// Prefill attention for Hopper: a producer warp keeps a ring of blocks of keys and values full by tensor
-// copies, across items; two warpgroups multiply them with wgmma, 64 query rows each.
+// Prefill attention for Hopper. One persistent CTA per SM takes items from the plan's list (prefill_plan.h).
+// Of its warps one fetches items ahead of their time, one keeps a ring of blocks of keys and values full by
+// tensor copies, across items, and two warpgroups multiply, 64 query rows each.
 #include <cuda_runtime.h>
 
 #include <bit>
@@ -13,25 +14,27 @@
 namespace bifocal::kernels::cuda {
 namespace {
 
-constexpr int kProducerRegisters = 24;
-constexpr int kConsumerRegisters = 240;
-
-// Page ids of an item from its last page down, one per lane, the next ones already under way.
+// Pages of an item from its last one down: ids, one per lane, the next ones already under way.
 struct PageWindow {
   const int32_t* table;
-  int top;    // page of lane 0
-  int first;  // page of the item
+  int first;
+  int top;  // page of lane 0; -1: there are no keys
   int ids;
   int next;
 
+  // Without the ids.
+  template <int kD>
+  static __device__ __forceinline__ PageWindow of(const PrefillParams& params, const PrefillItem& item) {
+    constexpr int kN = PrefillShape<kD>::kN;
+    PageWindow pages;
+    pages.table = params.page_table + item.seq * params.page_table_stride;
+    pages.first = item.kv_begin >> params.page_log2;
+    pages.top = (min(prefill_blocks(item, kN).end * kN, item.kv_len) - 1) >> params.page_log2;
+    return pages;
+  }
   __device__ __forceinline__ int load(int page) const {
     const int mine = page - static_cast<int>(threadIdx.x) % 32;
     return mine >= first ? table[mine] : 0;
-  }
-  __device__ __forceinline__ void open(int page) {
-    top = page;
-    ids = load(page);
-    next = load(page - 32);
   }
   __device__ __forceinline__ int id(int page) {
     if (page <= top - 32) {
@@ -43,7 +46,37 @@ struct PageWindow {
   }
 };
 
-// What the producer warp keeps between items.
+// Takes items from the queue ahead of the others. Beyond the CTAs' first items exactly num_items draws are
+// made, those that find nothing included, so the last one can leave the queue as it was.
+template <int kD>
+__device__ __forceinline__ void schedule(PrefillShared<kD>& shared, const PrefillParams& params) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int num_items = params.queue->num_items;
+  int index = static_cast<int>(blockIdx.x);
+  RingCursor<PrefillShape<kD>::kItemSlots> ring;
+  while (true) {
+    mbarrier_wait(&shared.work_empty[ring.slot], ring.phase ^ 1);
+    PrefillItem item;
+    int id = 0;
+    if (index < num_items) {
+      item = params.items[index];
+      const PageWindow pages = PageWindow::of<kD>(params, item);
+      id = pages.load(pages.top);
+    }
+    if (lane == 0) shared.work[ring.slot].item = item;
+    shared.work[ring.slot].pages[lane] = id;
+    mbarrier_arrive(&shared.work_full[ring.slot]);
+    if (item.seq < 0) break;
+    ring.advance();
+    int taken = 0;
+    if (lane == 0) taken = atomicAdd(&params.queue->taken, 1);
+    if (lane == 0 && taken == num_items - 1) params.queue->taken = 0;
+    index = __shfl_sync(~0U, taken, 0) + static_cast<int>(gridDim.x);
+  }
+  launch_dependents();
+}
+
+// One lane of the producer warp does the copying; all look up pages.
 template <int kD>
 struct Producer {
   using S = PrefillShape<kD>;
@@ -53,142 +86,298 @@ struct Producer {
   RingCursor<S::kQSlots> q_ring;
   int lane = static_cast<int>(threadIdx.x) % 32;
 
-  // An item beyond the last one stands for the end.
   __device__ __forceinline__ void produce_queries(const PrefillItem& item) {
     mbarrier_wait(&shared.q_empty[q_ring.slot], q_ring.phase ^ 1);
     if (lane == 0) {
       uint64_t* full = &shared.q_full[q_ring.slot];
-      shared.items[q_ring.slot] = item;
-      if (item.seq < 0) {
-        mbarrier_arrive(full);
-      } else {
-        const int tokens = static_cast<int>((kPrefillRows * params.group_rcp) >> 16);
-        mbarrier_expect(full, static_cast<uint32_t>(S::kPanels * 128 * tokens * params.group));
-        for (int panel = 0; panel < S::kPanels; ++panel) {
-          load_tensor_3d(shared.q[q_ring.slot] + panel * S::kQPanelBytes, &params.q_map, full, 64 * panel,
-                         item.head * params.group, item.q_row, kEvictFirst);
-        }
+      mbarrier_expect(full, static_cast<uint32_t>(S::kPanels * 128) * params.q_rows);
+      for (int panel = 0; panel < S::kPanels; ++panel) {
+        load_tensor_3d(shared.q[q_ring.slot] + panel * S::kQPanelBytes, &params.q_map, full, 64 * panel,
+                       item.head * params.group, item.q_row, kEvictFirst);
       }
     }
     q_ring.advance();
   }
 
-  // Block `block` of an item's keys or values: the tiles of it that hold keys.
-  __device__ __forceinline__ void produce_block(const CUtensorMap* map, const PrefillItem& item,
-                                                PageWindow& pages, int block) {
-    const int first_tile = item.kv_begin / kTileTokens;
-    const int end_tile = (item.kv_len + kTileTokens - 1) / kTileTokens;
-    uint64_t* full = &shared.full[ring.slot];
-    mbarrier_wait(&shared.empty[ring.slot], ring.phase ^ 1);
-    const int begin = max(block * S::kTiles, first_tile);
-    const int end = min((block + 1) * S::kTiles, end_tile);
-    if (lane == 0) {
-      if (begin < end) {
-        mbarrier_expect(full, static_cast<uint32_t>((end - begin) * S::kTileBytes));
-      } else {
-        mbarrier_arrive(full);
-      }
-    }
-    for (int tile = end - 1; tile >= begin; --tile) {
-      const int page = tile >> params.page_tiles_log2;
+  // Where the copy engine finds the tiles of a block.
+  struct Tiles {
+    int group[S::kTiles];
+    int outermost[S::kTiles];  // -1: the tile holds no keys of the item
+  };
+  __device__ __forceinline__ Tiles locate(const PrefillItem& item, PageWindow& pages, int block) const {
+    Tiles tiles;
+#pragma unroll
+    for (int i = S::kTiles - 1; i >= 0; --i) {
+      const int token = (block * S::kTiles + i) * kTileTokens;
+      tiles.outermost[i] = -1;
+      if (token >= item.kv_len || token + kTileTokens <= item.kv_begin) continue;
+      const int page = token >> params.page_log2;
       const int id = pages.id(page) + params.first_page;
-      const int group = (tile - (page << params.page_tiles_log2)) * (kTileTokens / 8) +
-                        item.head * params.origin.groups_per_head + id * params.origin.groups_per_page;
-      if (lane == 0) {
-        load_tensor_5d(shared.blocks[ring.slot] + (tile - block * S::kTiles) * S::kTileBytes, map, full, 0, 0,
-                       0, group, params.origin.pages_outermost ? id : item.head, kEvictLast);
+      tiles.group[i] = (token - (page << params.page_log2)) / 8 + item.head * params.origin.groups_per_head +
+                       id * params.origin.groups_per_page;
+      tiles.outermost[i] = params.origin.pages_outermost ? id : item.head;
+    }
+    return tiles;
+  }
+
+  __device__ __forceinline__ void produce_block(const CUtensorMap* map, const Tiles& tiles) {
+    mbarrier_wait(&shared.empty[ring.slot], ring.phase ^ 1);
+    if (lane == 0) {
+      uint64_t* full = &shared.full[ring.slot];
+      uint32_t bytes = 0;
+#pragma unroll
+      for (int i = 0; i < S::kTiles; ++i) bytes += tiles.outermost[i] >= 0 ? S::kTileBytes : 0;
+      mbarrier_expect(full, bytes);
+#pragma unroll
+      for (int i = S::kTiles - 1; i >= 0; --i) {
+        if (tiles.outermost[i] < 0) continue;
+        load_tensor_5d(shared.blocks[ring.slot] + i * S::kTileBytes, map, full, 0, 0, 0, tiles.group[i],
+                       tiles.outermost[i], kEvictLast);
       }
     }
     ring.advance();
   }
 };
 
+// Values trail keys by one block, across items: the order in which the consumers want them.
 template <int kD>
 __device__ __forceinline__ void produce(PrefillShared<kD>& shared, const PrefillParams& params) {
   using S = PrefillShape<kD>;
   Producer<kD> producer{shared, params};
-  const int num_items = params.queue->num_items;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  int index = static_cast<int>(blockIdx.x);
-  while (index < num_items) {
-    const PrefillItem item = params.items[index];
-    producer.produce_queries(item);
-    const PrefillBlocks blocks = prefill_blocks(item, S::kN);
-    PageWindow keys;
-    keys.table = params.page_table + item.seq * params.page_table_stride;
-    keys.first = item.kv_begin / kTileTokens >> params.page_tiles_log2;
-    const int kv_end = min(blocks.end * S::kN, item.kv_len);
-    keys.open(kv_end > 0 ? (kv_end - 1) / kTileTokens >> params.page_tiles_log2 : -1);
-    PageWindow values = keys;
-    for (int block = blocks.end - 1; block >= blocks.begin; --block) {
-      producer.produce_block(params.k_map, item, keys, block);
-      producer.produce_block(params.v_map, item, values, block);
-    }
-    index += static_cast<int>(gridDim.x);
+  RingCursor<S::kItemSlots> items;
+  typename Producer<kD>::Tiles before{};
+  bool any = false;
+  while (true) {
+    mbarrier_wait(&shared.work_full[items.slot], items.phase);
+    // Stays in shared memory: this warp has few registers. The consumers release it after their last block.
+    const PrefillWork& work = shared.work[items.slot];
+    const PrefillItem& item = work.item;
+    if (item.seq < 0) break;
+    if (S::kQSlots > 1) producer.produce_queries(item);
+    PageWindow pages = PageWindow::of<kD>(params, item);
+    pages.ids = work.pages[threadIdx.x % 32];
+    pages.next = pages.load(pages.top - 32);
+    int block = prefill_blocks(item, S::kN).end;
+    do {
+      const auto tiles = producer.locate(item, pages, --block);
+      producer.produce_block(params.k_map, tiles);
+      if (any) producer.produce_block(params.v_map, before);
+      // With one slot, the last item's rows are in use until its last keys are.
+      if (S::kQSlots == 1 && block == prefill_blocks(item, S::kN).end - 1) producer.produce_queries(item);
+      before = tiles;
+      any = true;
+    } while (block > prefill_blocks(item, S::kN).begin);
+    items.advance();
   }
-  producer.produce_queries(PrefillItem{});
-  (void)lane;
+  if (any) producer.produce_block(params.v_map, before);
 }
+
+// A warpgroup's 64 rows, item after item. The products of a block's keys are issued together with those of
+// the values of the block before, also when that block is the last one of the item before: the tensor cores
+// never wait for an item to end. Items stay in shared memory: registers are scarce.
+template <int kD, bool kSoftcap>
+struct Consumer {
+  using S = PrefillShape<kD>;
+  PrefillShared<kD>& shared;
+  const PrefillParams& params;
+  const int first_row;
+  RingCursor<S::kSlots> ring;  // at the next block of keys; the values of the block before it come next
+  RingCursor<S::kItemSlots> items;
+  RingCursor<S::kQSlots> q_ring;
+  int accumulate = 0;   // whether o holds anything of the item
+  int cleared_end = 0;  // of the last block, keys in [cleared_begin, cleared_end) exist; 0: all do
+  int cleared_begin = 0;
+  RowState state;
+  float keep[2];
+  float s[S::kN / 2];
+  uint32_t p[S::kN / 4];
+  float o[kD / 2];
+
+  __device__ __forceinline__ void release(uint64_t* barrier) const {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) mbarrier_arrive(barrier);
+  }
+  __device__ __forceinline__ const PrefillItem& item() const { return shared.work[items.slot].item; }
+
+  // Whether half of the item's first block is enough.
+  __device__ __forceinline__ bool first_is_half() const {
+    const int kv_end = item().position + item().num_tokens;
+    return S::kN == 128 && kv_end - (prefill_blocks(item(), S::kN).end - 1) * S::kN <= 64;
+  }
+
+  // Waits for an item; false when there are no more.
+  __device__ __forceinline__ bool open_item() {
+    mbarrier_wait(&shared.work_full[items.slot], items.phase);
+    if (item().seq < 0) return false;
+    mbarrier_wait(&shared.q_full[q_ring.slot], q_ring.phase);
+    return true;
+  }
+  // The logits of a block's first kKeys keys.
+  template <int kKeys>
+  __device__ __forceinline__ float (&logits())[kKeys / 2] {
+    return reinterpret_cast<float(&)[kKeys / 2]>(s);
+  }
+  template <int kKeys>
+  __device__ __forceinline__ void issue_keys() {
+    mbarrier_wait(&shared.full[ring.slot], ring.phase);
+    wgmma_fence();
+    multiply_keys<kD, kKeys>(smem_address(shared.q[q_ring.slot]) + first_row / 64 * (64 * 128),
+                             smem_address(shared.blocks[ring.slot]), logits<kKeys>());
+    wgmma_commit();
+  }
+  __device__ __forceinline__ void issue_values(const RingCursor<S::kSlots>& values) {
+    mbarrier_wait(&shared.full[values.slot], values.phase);
+    wgmma_fence();
+    multiply_values<kD>(p, smem_address(shared.blocks[values.slot]), accumulate, o);
+    wgmma_commit();
+    accumulate = 1;
+  }
+  // Before any product is issued: the rows of V that hold no keys.
+  __device__ __forceinline__ void clear_if_needed(const RingCursor<S::kSlots>& values) {
+    if (cleared_end == 0) return;
+    mbarrier_wait(&shared.full[values.slot], values.phase);
+    clear_values<kD>(shared.blocks[values.slot], cleared_begin, cleared_end,
+                     static_cast<uint32_t>(1 + first_row / 64));
+    cleared_end = 0;
+  }
+
+  template <bool kMasked, int kKeys>
+  __device__ __forceinline__ void softmax(int block) {
+    if constexpr (kSoftcap) cap_logits(params.inner, logits<kKeys>());
+    if constexpr (kMasked) {
+      const int first_key = block * S::kN;
+      const PrefillItem& now = item();
+      mask_keys<kKeys>(params, first_row, now.position, first_key, logits<kKeys>());
+      if (first_key < now.kv_begin || first_key + S::kN > now.kv_len) {
+        cleared_begin = now.kv_begin - first_key;
+        cleared_end = max(now.kv_len - first_key, 1);
+      }
+    }
+    update_state<kKeys>(params.cap, logits<kKeys>(), state, keep);
+  }
+
+  // Probabilities of keys beyond the first kKeys are zero.
+  template <int kKeys>
+  __device__ __forceinline__ void pack() {
+    pack_probabilities(logits<kKeys>(), reinterpret_cast<uint32_t(&)[kKeys / 4]>(p));
+#pragma unroll
+    for (int i = kKeys / 4; i < S::kN / 4; ++i) p[i] = 0;
+  }
+
+  // The first block of all, of which rows see no more than the first kKeys keys.
+  template <int kKeys>
+  __device__ __forceinline__ void start() {
+    issue_keys<kKeys>();
+    wgmma_wait<0>();
+    wgmma_touch(s);
+    release(&shared.empty[ring.slot]);
+    ring.advance();
+    state = {{-INFINITY, -INFINITY}, {0.0F, 0.0F}};
+    softmax<true, kKeys>(prefill_blocks(item(), S::kN).end - 1);
+    pack<kKeys>();
+  }
+
+  template <bool kMasked>
+  __device__ __forceinline__ void step(int block) {
+    RingCursor<S::kSlots> values = ring;
+    values.advance();
+    clear_if_needed(values);
+    issue_keys<S::kN>();
+    issue_values(values);
+    wgmma_wait<1>();
+    wgmma_touch(s);
+    release(&shared.empty[ring.slot]);
+    softmax<kMasked, S::kN>(block);
+    wgmma_wait<0>();
+    wgmma_touch(o);
+    release(&shared.empty[values.slot]);
+    pack<S::kN>();
+    scale_rows(keep, o);
+    ring = values;
+    ring.advance();
+  }
+
+  // The first block of an item, with the last values of the one before.
+  template <int kKeys>
+  __device__ __forceinline__ void change_item(const RingCursor<S::kItemSlots>& before) {
+    RingCursor<S::kSlots> values = ring;
+    values.advance();
+    clear_if_needed(values);
+    issue_keys<kKeys>();
+    issue_values(values);
+    wgmma_wait<1>();
+    wgmma_touch(s);
+    release(&shared.empty[ring.slot]);
+    const RowState done = state;
+    state = {{-INFINITY, -INFINITY}, {0.0F, 0.0F}};
+    softmax<true, kKeys>(prefill_blocks(item(), S::kN).end - 1);
+    wgmma_wait<0>();
+    wgmma_touch(o);
+    release(&shared.empty[values.slot]);
+    pack<kKeys>();
+    write(before, done);
+    accumulate = 0;
+    ring = values;
+    ring.advance();
+  }
+
+  // The last values of all.
+  __device__ __forceinline__ void finish(const RingCursor<S::kItemSlots>& before) {
+    clear_if_needed(ring);
+    issue_values(ring);
+    wgmma_wait<0>();
+    wgmma_touch(o);
+    release(&shared.empty[ring.slot]);
+    ring.advance();
+    write(before, state);
+  }
+
+  __device__ __forceinline__ void write(const RingCursor<S::kItemSlots>& before, const RowState& done) {
+    write_rows<kD>(params, shared.work[before.slot].item, first_row, done, o);
+    release(&shared.work_empty[before.slot]);
+  }
+
+  // All blocks but the first: masks at both ends, none between.
+  __device__ __forceinline__ void steps() {
+    const PrefillItem& now = item();
+    const int begin = prefill_blocks(now, S::kN).begin;
+    const int last_begin = now.position + now.num_tokens - params.window;  // first key of the last row
+    const int all_begin = params.window > 0 && last_begin > 0 ? (last_begin + S::kN - 1) / S::kN : begin;
+    int block = prefill_blocks(now, S::kN).end - 2;
+    int masked_end = max((now.position + 1) / S::kN, begin);
+    while (true) {
+      for (; block >= masked_end; --block) step<true>(block);
+      if (block < begin) break;
+      for (; block >= all_begin; --block) step<false>(block);
+      if (block < begin) break;
+      masked_end = begin;
+    }
+    release(&shared.q_empty[q_ring.slot]);
+    q_ring.advance();
+  }
+};
 
 template <int kD, bool kSoftcap>
 __device__ __forceinline__ void consume(PrefillShared<kD>& shared, const PrefillParams& params,
                                         int warpgroup) {
-  using S = PrefillShape<kD>;
   const int thread = static_cast<int>(threadIdx.x) % 128;
-  const int lane = thread % 32;
-  RingCursor<S::kSlots> ring;
-  RingCursor<S::kQSlots> q_ring;
-  const auto release = [&](uint64_t* barrier) {
-    __syncwarp();
-    if (lane == 0) mbarrier_arrive(barrier);
-  };
-  const RowPositions rows = row_positions(params, warpgroup * 64 + thread / 32 * 16 + lane / 4);
-  while (true) {
-    mbarrier_wait(&shared.q_full[q_ring.slot], q_ring.phase);
-    const PrefillItem item = shared.items[q_ring.slot];
-    if (item.seq < 0) break;
-    const PrefillBlocks blocks = prefill_blocks(item, S::kN);
-    const uint32_t q = smem_address(shared.q[q_ring.slot]) + static_cast<uint32_t>(warpgroup * 64 * 128);
-    RowState state{{-INFINITY, -INFINITY}, {0.0F, 0.0F}};
-    float o[kD / 2];
-    for (int block = blocks.end - 1; block >= blocks.begin; --block) {
-      const bool first = block == blocks.end - 1;
-      float s[S::kN / 2];
-      mbarrier_wait(&shared.full[ring.slot], ring.phase);
-      wgmma_fence();
-      multiply_keys<kD>(q, smem_address(shared.blocks[ring.slot]), s);
-      wgmma_commit();
-      wgmma_wait<0>();
-      wgmma_touch(s);
-      release(&shared.empty[ring.slot]);
-      ring.advance();
-      if constexpr (kSoftcap) cap_logits(params.inner, s);
-      const int first_key = block * S::kN;
-      if (first_key + S::kN > item.position + 1 ||
-          (params.window > 0 && first_key <= item.position + item.num_tokens - 1 - params.window)) {
-        mask_keys<S::kN>(rows, item.position, params.window, first_key, s);
+  Consumer<kD, kSoftcap> consumer{shared, params, warpgroup * 64 + thread / 32 * 16 + thread % 32 / 4};
+  if (consumer.open_item()) {
+    consumer.template start<PrefillShape<kD>::kN>();
+    while (true) {
+      consumer.steps();
+      const auto before = consumer.items;
+      consumer.items.advance();
+      if (!consumer.open_item()) {
+        consumer.finish(before);
+        break;
       }
-      float keep[2];
-      uint32_t p[S::kN / 4];
-      update_state<S::kN>(params.cap, s, state, keep);
-      pack_probabilities(s, p);
-      if (!first) scale_rows(keep, o);
-      mbarrier_wait(&shared.full[ring.slot], ring.phase);
-      if (first_key < item.kv_begin || first_key + S::kN > item.kv_len) {
-        clear_values<kD>(shared.blocks[ring.slot], item.kv_begin - first_key, item.kv_len - first_key,
-                         1 + warpgroup);
+      if (consumer.first_is_half()) {
+        consumer.template change_item<64>(before);
+      } else {
+        consumer.template change_item<PrefillShape<kD>::kN>(before);
       }
-      wgmma_fence();
-      multiply_values<kD>(p, smem_address(shared.blocks[ring.slot]), first ? 0 : 1, o);
-      wgmma_commit();
-      wgmma_wait<0>();
-      wgmma_touch(o);
-      release(&shared.empty[ring.slot]);
-      ring.advance();
     }
-    release(&shared.q_empty[q_ring.slot]);
-    q_ring.advance();
-    write_rows<kD>(params, item, rows, state, o);
   }
 }
 
@@ -202,24 +391,27 @@ __global__ void __launch_bounds__(PrefillShape<kD>::kThreads, 1)
     prefetch_tensor_map(&params.q_map);
     prefetch_tensor_map(params.k_map);
     prefetch_tensor_map(params.v_map);
-    for (int i = 0; i < S::kSlots; ++i) {
-      mbarrier_init(&shared.full[i], 1);
-      mbarrier_init(&shared.empty[i], S::kConsumerThreads / 32);
-    }
-    for (int i = 0; i < S::kQSlots; ++i) {
-      mbarrier_init(&shared.q_full[i], 1);
-      mbarrier_init(&shared.q_empty[i], S::kConsumerThreads / 32);
-    }
+    const auto init = [](auto& barriers, uint32_t arrivals) {
+      for (uint64_t& barrier : barriers) mbarrier_init(&barrier, arrivals);
+    };
+    init(shared.work_full, 32);
+    init(shared.work_empty, S::kConsumerWarps);
+    init(shared.q_full, 1);
+    init(shared.q_empty, S::kConsumerWarps);
+    init(shared.full, 1);
+    init(shared.empty, S::kConsumerWarps);
     mbarrier_init_fence();
   }
   __syncthreads();
   grid_dependency_wait();
   const int warpgroup = static_cast<int>(threadIdx.x) / 128;
   if (warpgroup == S::kWarpgroups) {
-    give_registers<kProducerRegisters>();
-    if (threadIdx.x < S::kConsumerThreads + 32) produce<kD>(shared, params);
+    give_registers<S::kProducerRegisters>();
+    const int warp = static_cast<int>(threadIdx.x) / 32 - S::kConsumerWarps;
+    if (warp == 0) produce<kD>(shared, params);
+    if (warp == 1) schedule<kD>(shared, params);
   } else {
-    take_registers<kConsumerRegisters>();
+    take_registers<S::kConsumerRegisters>();
     consume<kD, kSoftcap>(shared, params, warpgroup);
   }
 }
@@ -263,24 +455,23 @@ Status run_prefill(const PrefillPlan& plan, const PrefillLayer& layer, const Lau
   params.sinks = layer.sinks;
   params.lse = layer.lse;
   params.origin = layer.kv->origin;
-  params.page_tiles_log2 = std::countr_zero(static_cast<unsigned>(desc.page_size / kTileTokens));
+  params.page_log2 = std::countr_zero(static_cast<unsigned>(desc.page_size));
   params.first_page = layer.first_page;
   params.num_heads = desc.num_heads;
   params.group = group;
+  params.q_rows = static_cast<uint32_t>(rows.box_tokens * group);
   params.group_rcp = static_cast<uint32_t>((65536 + group - 1) / group);
   params.window = desc.window;
   const bool softcap = desc.softcap > 0.0F;
   params.cap = (softcap ? desc.softcap : desc.scale) * kLog2E;
   params.inner = softcap ? desc.scale / desc.softcap : 0.0F;
   switch (desc.head_dim) {
-#ifndef BIFOCAL_PREFILL_ONLY_128
     case 64:
       return softcap ? launch<64, true>(plan, params, options) : launch<64, false>(plan, params, options);
-    case 256:
-      return softcap ? launch<256, true>(plan, params, options) : launch<256, false>(plan, params, options);
-#endif
     case 128:
       return softcap ? launch<128, true>(plan, params, options) : launch<128, false>(plan, params, options);
+    case 256:
+      return softcap ? launch<256, true>(plan, params, options) : launch<256, false>(plan, params, options);
     default:
       return internal_error("prefill_ws: no kernel for head dim " + std::to_string(desc.head_dim));
   }

@@ -12,20 +12,21 @@
 namespace bifocal::kernels::cuda {
 
 // A matrix in shared memory with the 128-byte swizzle: panels of 64 columns, in a panel groups of eight rows
-// of 128 bytes. Panels and groups lie at multiples of 1,024 bytes.
+// of 128 bytes. Panels and groups lie at multiples of 1,024 bytes. Contiguous along k (A, or B as [N, K]):
+// kGroupBytes from eight rows to the next eight. Contiguous along n (B as [K, N]): the same, and kPanelBytes
+// from 64 columns to the next 64.
+template <uint32_t kGroupBytes, uint32_t kPanelBytes>
 struct WgmmaMatrix {
-  uint64_t descriptor;
+  uint32_t low;
 
-  // contiguous along k (A, or B as [N, K]): group_bytes from eight rows to the next eight.
-  // contiguous along n (B as [K, N]): the same, and panel_bytes from 64 columns to the next 64.
-  static __device__ __forceinline__ WgmmaMatrix at(uint32_t smem_address, uint32_t group_bytes,
-                                                   uint32_t panel_bytes) {
+  explicit __device__ __forceinline__ WgmmaMatrix(uint32_t smem_address)
+      : low((smem_address & 0x3FFFF) >> 4 | kPanelBytes >> 4 << 16) {}
+  // The descriptor of what lies `bytes` further.
+  __device__ __forceinline__ uint64_t plus(uint32_t bytes) const {
     constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
-    return {kSwizzle128 | static_cast<uint64_t>(group_bytes >> 4) << 32 |
-            static_cast<uint64_t>(panel_bytes >> 4) << 16 |
-            static_cast<uint64_t>((smem_address & 0x3FFFF) >> 4)};
+    constexpr uint64_t kHigh = kSwizzle128 | uint64_t{kGroupBytes >> 4} << 32;
+    return kHigh | (low + (bytes >> 4));
   }
-  __device__ __forceinline__ uint64_t plus(uint32_t bytes) const { return descriptor + (bytes >> 4); }
 };
 
 // Before the first product whose registers other instructions have written.
