@@ -6,6 +6,20 @@
 
 namespace bifocal::attention {
 
+AttentionDesc expanded_class(const AttentionDesc& mla) {
+  constexpr int kExpandedPageSize = 64;
+  AttentionDesc desc;
+  desc.num_heads = desc.num_kv_heads = mla.num_heads;
+  desc.head_dim_k = mla.expanded_head_dim_k;
+  desc.head_dim_v = mla.expanded_head_dim_v;
+  desc.softcap = mla.softcap;
+  desc.scale = mla.scale;
+  desc.q_dtype = mla.q_dtype;
+  desc.kv_dtype = mla.kv_dtype == DType::f8_e4m3 ? DType::bf16 : mla.kv_dtype;
+  desc.page_size = kExpandedPageSize;
+  return desc;
+}
+
 Status validate(const AttentionDesc& desc) {
   if (desc.num_heads <= 0 || desc.num_kv_heads <= 0 || desc.num_heads % desc.num_kv_heads != 0) {
     return invalid_argument(fmt::format(
@@ -15,6 +29,16 @@ Status validate(const AttentionDesc& desc) {
   if (desc.head_dim_k <= 0 || desc.head_dim_v <= 0) {
     return invalid_argument(
         fmt::format("attention head dims {}/{}: expected both above 0", desc.head_dim_k, desc.head_dim_v));
+  }
+  const bool expands = desc.expanded_head_dim_k != 0 || desc.expanded_head_dim_v != 0;
+  if (expands && (desc.kind != Kind::mla || desc.num_kv_heads != 1 || desc.head_dim_v > desc.head_dim_k ||
+                  desc.expanded_head_dim_k <= desc.head_dim_k - desc.head_dim_v ||
+                  desc.expanded_head_dim_v <= 0 || desc.window != 0 || desc.sinks)) {
+    return invalid_argument(
+        fmt::format("latents of {}/{} expanded to head dims {}/{}: expected mla without window or sinks, "
+                    "one KV head, and keys longer than the {} dims with position",
+                    desc.head_dim_k, desc.head_dim_v, desc.expanded_head_dim_k, desc.expanded_head_dim_v,
+                    desc.head_dim_k - desc.head_dim_v));
   }
   if (desc.page_size <= 0)
     return invalid_argument(fmt::format("page size {}: expected above 0", desc.page_size));
@@ -34,6 +58,8 @@ std::string to_string(const AttentionDesc& desc) {
   std::string key = fmt::format("{}_h{}_kv{}_d{}", desc.kind == Kind::mla ? "mla" : "gqa", desc.num_heads,
                                 desc.num_kv_heads, desc.head_dim_k);
   if (desc.head_dim_v != desc.head_dim_k) key += fmt::format("v{}", desc.head_dim_v);
+  if (desc.expanded_head_dim_k != 0)
+    key += fmt::format("_e{}v{}", desc.expanded_head_dim_k, desc.expanded_head_dim_v);
   if (desc.window != 0) key += fmt::format("_w{}", desc.window);
   if (desc.sinks) key += "_sinks";
   if (desc.softcap != 0) key += fmt::format("_cap{}", desc.softcap);

@@ -24,9 +24,16 @@ struct AttentionDesc {
   DType q_dtype = DType::f32;
   DType kv_dtype = DType::f32;
   int page_size = 16;  // S
+  // Of mla: the head dims of the keys and values that its latents expand to; 0 where they never do.
+  int expanded_head_dim_k = 0;
+  int expanded_head_dim_v = 0;
 
   friend bool operator==(const AttentionDesc&, const AttentionDesc&) = default;
 };
+
+// The class in which an mla class attends when its latents are expanded: every head with keys and values of
+// its own, in pages that last as long as a layer. f32 latents expand to f32, others to a 16-bit type.
+AttentionDesc expanded_class(const AttentionDesc& mla);
 
 // Values that make no sense (no heads, H not a multiple of HK, negative window) are invalid_argument.
 Status validate(const AttentionDesc& desc);

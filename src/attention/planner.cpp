@@ -1,5 +1,9 @@
 #include "attention/planner.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
 #include "base/check.h"
 #include "base/clock.h"
 
@@ -17,13 +21,42 @@ Expected<std::unique_ptr<Planner>> Planner::create(const Router& router,
   BIFOCAL_CHECK_EQ(router.num_classes(), classes.size());
   std::unique_ptr<Planner> planner(new Planner(router, classes));
   planner->slots_.resize(classes.size());
+  BIFOCAL_RETURN_IF_ERROR(planner->make_pairs(limits));
   for (size_t c = 0; c < classes.size(); ++c) {
+    if (planner->in_pair(c)) continue;
     for (size_t p = 0; p < kNumPhases; ++p) {
       const Backend* backend = router.decide(c, static_cast<Phase>(p)).backend;
       BIFOCAL_ASSIGN_OR_RETURN(planner->slots_[c][p].buffers, backend->make_buffers(classes[c], limits));
     }
   }
   return planner;
+}
+
+Status Planner::make_pairs(const PlanLimits& limits) {
+  for (size_t c = 0; c < classes_.size(); ++c) {
+    if (classes_[c].kind != Kind::mla || classes_[c].expanded_head_dim_k == 0) continue;
+    const auto expanded = std::find(classes_.begin(), classes_.end(), expanded_class(classes_[c]));
+    BIFOCAL_CHECK(expanded != classes_.end());
+    MlaPair pair;
+    pair.latent = c;
+    pair.expanded = static_cast<size_t>(expanded - classes_.begin());
+    BIFOCAL_ASSIGN_OR_RETURN(pair.attention,
+                             MlaAttention::create(router_, classes_, c, pair.expanded, limits));
+    pairs_.push_back(std::move(pair));
+  }
+  return {};
+}
+
+bool Planner::in_pair(size_t class_index) const {
+  return std::any_of(pairs_.begin(), pairs_.end(), [&](const MlaPair& pair) {
+    return pair.latent == class_index || pair.expanded == class_index;
+  });
+}
+
+void Planner::count_plan(Slot& slot, int64_t rows) {
+  ++slot.counters.steps;
+  ++slot.counters.plans;
+  slot.counters.rows += static_cast<uint64_t>(rows);
 }
 
 void Planner::plan(const StepBatch& batch) {
@@ -41,14 +74,19 @@ void Planner::plan(const StepBatch& batch) {
     part.kv_len = batch.kv_len.subspan(begin, end - begin);
     part.page_table = batch.page_table.subspan(begin * static_cast<size_t>(batch.page_table_stride));
     part.page_table_stride = batch.page_table_stride;
+    const auto p = static_cast<size_t>(phase);
     for (size_t c = 0; c < slots_.size(); ++c) {
-      Slot& slot = slots_[c][static_cast<size_t>(phase)];
+      Slot& slot = slots_[c][p];
       slot.plan.reset();
-      if (rows == 0) continue;
+      if (rows == 0 || in_pair(c)) continue;
       slot.plan = router_.decide(c, phase).backend->plan(classes_[c], part, slot.buffers);
-      ++slot.counters.steps;
-      ++slot.counters.plans;
-      slot.counters.rows += static_cast<uint64_t>(rows);
+      count_plan(slot, rows);
+    }
+    for (MlaPair& pair : pairs_) {
+      pair.serving[p].reset();
+      if (rows == 0) continue;
+      pair.serving[p] = pair.attention->plan(part) ? pair.expanded : pair.latent;
+      count_plan(slots_[*pair.serving[p]][p], rows);
     }
     begin = end;
   }
@@ -68,6 +106,23 @@ Status Planner::run(size_t class_index, const LayerInputs& inputs, ThreadPool& p
   return {};
 }
 
+Status Planner::run_mla(size_t class_index, const MlaInputs& inputs, ThreadPool& pool) {
+  const auto pair = std::find_if(pairs_.begin(), pairs_.end(),
+                                 [&](const MlaPair& each) { return each.latent == class_index; });
+  if (pair == pairs_.end()) {
+    return internal_error(fmt::format("attention class {} has no latents", to_string(classes_[class_index])));
+  }
+  const SteadyClock& clock = SteadyClock::instance();
+  for (const Phase phase : kStepOrder) {
+    const auto p = static_cast<size_t>(phase);
+    if (!pair->serving[p]) continue;
+    const int64_t start_ns = clock.now_ns();
+    BIFOCAL_RETURN_IF_ERROR(pair->attention->run(phase, step_, inputs, pool));
+    slots_[*pair->serving[p]][p].counters.run_ns += static_cast<uint64_t>(clock.now_ns() - start_ns);
+  }
+  return {};
+}
+
 const PhaseCounters& Planner::counters(size_t class_index, Phase phase) const {
   return slots_.at(class_index)[static_cast<size_t>(phase)].counters;
 }
@@ -77,6 +132,7 @@ size_t Planner::buffer_bytes() const {
   for (const auto& phases : slots_) {
     for (const Slot& slot : phases) bytes += slot.buffers.num_bytes();
   }
+  for (const MlaPair& pair : pairs_) bytes += pair.attention->num_bytes();
   return bytes;
 }
 

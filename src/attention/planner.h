@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "attention/mla_attention.h"
 #include "attention/router.h"
 
 namespace bifocal::attention {
@@ -43,6 +44,8 @@ class Planner {
 
   // Once per layer: runs every phase of the step on its own backend.
   Status run(size_t class_index, const LayerInputs& inputs, ThreadPool& pool);
+  // The same for an mla class, whose latents may be expanded.
+  Status run_mla(size_t class_index, const MlaInputs& inputs, ThreadPool& pool);
 
   const PhaseCounters& counters(size_t class_index, Phase phase) const;
   const Router& router() const { return router_; }
@@ -55,12 +58,23 @@ class Planner {
     std::optional<Plan> plan;
     PhaseCounters counters;
   };
+  // A class of latents together with the one that they expand to.
+  struct MlaPair {
+    size_t latent = 0;
+    size_t expanded = 0;
+    std::unique_ptr<MlaAttention> attention;
+    std::array<std::optional<size_t>, kNumPhases> serving;  // which of the two, where the step has the phase
+  };
   Planner(const Router& router, std::span<const AttentionDesc> classes)
       : router_(router), classes_(classes) {}
+  Status make_pairs(const PlanLimits& limits);
+  bool in_pair(size_t class_index) const;
+  static void count_plan(Slot& slot, int64_t rows);
 
   Router router_;
   std::span<const AttentionDesc> classes_;
   std::vector<std::array<Slot, kNumPhases>> slots_;  // [class][phase]
+  std::vector<MlaPair> pairs_;
   uint64_t step_ = 0;
 };
 

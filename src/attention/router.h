@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "attention/backend.h"
+#include "attention/mla_policy.h"
 
 namespace bifocal::attention {
 
@@ -29,6 +30,7 @@ struct RouterOptions {
   std::vector<MeasuredChoice> profile;                           // where no flag decides; lines that are
                                                                  // not eligible are passed over
   std::span<const Backend* const> backends;                      // to choose from; empty: cpu_backends()
+  MlaOptions mla;
   bool deterministic = false;
   DeviceKind device = DeviceKind::cpu;
 };
@@ -50,9 +52,11 @@ class Router {
 
   const Decision& decide(size_t class_index, Phase phase) const;
   size_t num_classes() const { return decisions_.size(); }
+  const MlaPolicy& mla_policy() const { return mla_policy_; }
 
  private:
   std::vector<std::array<Decision, kNumPhases>> decisions_;  // [class][phase]
+  MlaPolicy mla_policy_;
 };
 
 }  // namespace bifocal::attention

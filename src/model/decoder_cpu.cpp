@@ -111,6 +111,7 @@ Status DecoderCpu::attend(size_t layer, const StepRows& rows, const Rows& step, 
   args.attention_class = classes_.of_layer[layer];
   args.planner = &planner;
   args.cache = &cache;
+  if (spec_.layers[layer].mla) return attend_mla(spec_, weights.mla, args, ops_);
   return attend_gqa(spec_, weights.gqa, args, ops_);
 }
 

@@ -14,7 +14,11 @@ Expected<LayerWeights> load_layer(const ModelSpec& spec, size_t index, WeightLoa
   const int64_t hidden = spec.hidden_size;
   LayerWeights out;
   BIFOCAL_ASSIGN_OR_RETURN(out.attention_norm, loader.vector({{name.plain(names.attention_norm), hidden}}));
-  BIFOCAL_ASSIGN_OR_RETURN(out.gqa, load_gqa_weights(spec, index, loader));
+  if (layer.mla) {
+    BIFOCAL_ASSIGN_OR_RETURN(out.mla, load_mla_weights(spec, index, loader));
+  } else {
+    BIFOCAL_ASSIGN_OR_RETURN(out.gqa, load_gqa_weights(spec, index, loader));
+  }
   BIFOCAL_ASSIGN_OR_RETURN(out.attn_output,
                            loader.matrix({{name.weight(names.o_proj), hidden}}, layer.attention_out_dim()));
   if (layer.attention_out_bias()) {

@@ -10,6 +10,7 @@
 #include "base/thread_pool.h"
 #include "kernels/cpu/gemm.h"
 #include "model/gqa_block.h"
+#include "model/mla_block.h"
 #include "model/mlp_block.h"
 #include "model/moe_block.h"
 #include "model/spec.h"
@@ -21,7 +22,8 @@ namespace bifocal::model {
 // Absent vectors are empty tensors.
 struct LayerWeights {
   Tensor attention_norm;  // [hidden]
-  GqaWeights gqa;
+  GqaWeights gqa;         // empty where mla is not
+  MlaWeights mla;
   kernels::cpu::PackedMatrix attn_output;  // [hidden, H Dv]
   Tensor attn_output_bias;                 // [hidden]
   Tensor mlp_norm;                         // [hidden]

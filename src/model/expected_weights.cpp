@@ -6,6 +6,7 @@
 #include <set>
 
 #include "model/gqa_block.h"
+#include "model/mla_block.h"
 #include "model/mlp_block.h"
 #include "model/moe_block.h"
 
@@ -74,7 +75,11 @@ std::vector<ExpectedWeight> expected_weights(const ModelSpec& spec) {
     const LayerSpec& layer = spec.layers[i];
     WeightList list(LayerNames(spec, i), out);
     list.vector(names.attention_norm, hidden);
-    list_gqa_weights(spec, i, list);
+    if (layer.mla) {
+      list_mla_weights(spec, i, list);
+    } else {
+      list_gqa_weights(spec, i, list);
+    }
     list.linear(names.o_proj, hidden, layer.attention_out_dim(), layer.attention_out_bias());
     list.vector(names.mlp_norm, hidden);
     if (layer.moe) {
@@ -122,6 +127,9 @@ uint64_t planned_weight_bytes(const ModelSpec& spec, DType dtype) {
   uint64_t bytes = 0;
   for (const ExpectedWeight& weight : expected_weights(spec)) {
     bytes += static_cast<uint64_t>(weight.num_elements()) * (weight.in_f32 ? sizeof(float) : size_of(dtype));
+  }
+  for (const LayerSpec& layer : spec.layers) {
+    if (layer.mla) bytes += static_cast<uint64_t>(mla_copied_elements(*layer.mla)) * size_of(dtype);
   }
   return bytes;
 }

@@ -7,8 +7,8 @@
 namespace bifocal::model {
 namespace {
 
-constexpr std::array kFamilies = {&kGptOssFamily, &kLlamaFamily, &kQwen2Family, &kQwen3Family,
-                                  &kQwen3MoeFamily};
+constexpr std::array kFamilies = {&kDeepseekV2Family, &kDeepseekV3Family, &kGptOssFamily,  &kLlamaFamily,
+                                  &kQwen2Family,      &kQwen3Family,      &kQwen3MoeFamily};
 
 }  // namespace
 

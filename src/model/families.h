@@ -17,6 +17,8 @@ struct Family {
   Expected<ModelSpec> (*make_spec)(const weights::ModelConfig& config);
 };
 
+extern const Family kDeepseekV2Family;
+extern const Family kDeepseekV3Family;
 extern const Family kGptOssFamily;
 extern const Family kLlamaFamily;
 extern const Family kQwen2Family;

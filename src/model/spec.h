@@ -135,6 +135,12 @@ struct WeightNames {
   std::string gate_proj = "mlp.gate_proj";
   std::string up_proj = "mlp.up_proj";
   std::string down_proj = "mlp.down_proj";
+  std::string q_a_proj = "self_attn.q_a_proj";
+  std::string q_a_norm = "self_attn.q_a_layernorm.weight";
+  std::string q_b_proj = "self_attn.q_b_proj";
+  std::string kv_a_proj = "self_attn.kv_a_proj_with_mqa";
+  std::string kv_a_norm = "self_attn.kv_a_layernorm.weight";
+  std::string kv_b_proj = "self_attn.kv_b_proj";
   std::string router = "mlp.gate";
   std::string choice_bias = "mlp.gate.e_score_correction_bias";
   std::string experts = "mlp.experts";
@@ -158,7 +164,8 @@ struct ModelSpec {
 // The shape of each layer's keys and values, for KvCache::allocate.
 std::vector<kv::LayerShape> kv_layer_shapes(const ModelSpec& spec);
 
-// Layers grouped by attention description.
+// Layers grouped by attention description. Behind a class of latents stands the one that they expand to,
+// which no layer has of its own.
 struct AttentionClasses {
   std::vector<attention::AttentionDesc> descs;  // in order of first use
   std::vector<size_t> of_layer;                 // index into descs

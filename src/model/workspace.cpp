@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/gemm.h"
+#include "model/mla_block.h"
 #include "model/moe_block.h"
 
 namespace bifocal::model {
@@ -17,6 +18,7 @@ RowWidths row_widths(const ModelSpec& spec) {
       out.wide = std::max<int64_t>(out.wide, layer.moe->num_experts);
     }
     out.wide = std::max({out.wide, layer.attention.qkv_rows(), 2 * inner});
+    if (layer.mla) out.wide = std::max(out.wide, mla_row_floats(*layer.mla));
     out.narrow = std::max({out.narrow, layer.attention_out_dim(), inner});
   }
   return out;
@@ -39,6 +41,9 @@ uint64_t gemm_scratch_bytes(const ModelSpec& spec, DType weights, int64_t max_ro
     bytes = std::max(bytes, kernels::cpu::gemm_scratch_bytes(max_rows, k, weights));
   }
   for (const LayerSpec& layer : spec.layers) {
+    if (layer.mla && layer.mla->q_lora_rank > 0) {
+      bytes = std::max(bytes, kernels::cpu::gemm_scratch_bytes(max_rows, layer.mla->q_lora_rank, weights));
+    }
     if (!layer.moe) continue;  // routers are kept in f32
     bytes = std::max(bytes, kernels::cpu::gemm_scratch_bytes(max_rows, widths.hidden, DType::f32));
   }

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "kernels/cpu/elementwise_rows.h"
+#include "kernels/cpu/float_bits.h"
 #include "kernels/cpu/isa.h"
 
 namespace bifocal::kernels::cpu {
@@ -81,6 +82,28 @@ void convert(const ElementwiseRows& rows, const float* x, int64_t n, DType dtype
   }
 }
 
+template <class Storage, float (*kToFloat)(Storage)>
+void widen_row(const void* base, int64_t offset, int64_t n, float* out) {
+  const auto* x = static_cast<const Storage*>(base) + offset;
+  for (int64_t i = 0; i < n; ++i) out[i] = kToFloat(x[i]);
+}
+
+// n values of a cache as f32.
+void widen(const void* base, DType dtype, int64_t offset, int64_t n, float* out) {
+  switch (dtype) {
+    case DType::f32:
+      std::copy_n(static_cast<const float*>(base) + offset, n, out);
+      return;
+    case DType::f16:
+      return widen_row<uint16_t, float_from_f16>(base, offset, n, out);
+    case DType::bf16:
+      return widen_row<uint16_t, float_from_bf16>(base, offset, n, out);
+    default:
+      BIFOCAL_CHECK(dtype == DType::f8_e4m3);
+      return widen_row<uint8_t, float_from_f8_e4m3>(base, offset, n, out);
+  }
+}
+
 }  // namespace
 
 void rms_norm(const float* x, int64_t x_stride, const float* w, float eps, int64_t num_rows, int64_t dim,
@@ -127,7 +150,36 @@ void write_kv(const float* k, int64_t k_stride, const float* v, int64_t v_stride
     for (int64_t h = 0; h < kv.num_kv_heads; ++h) {
       convert(rows, k + t * k_stride + h * kv.head_dim_k, kv.head_dim_k, kv.dtype, kv.k,
               page * kv.k_page_stride + h * kv.k_head_stride + slot * kv.k_token_stride);
+      if (v == nullptr) continue;
       convert(rows, v + t * v_stride + h * kv.head_dim_v, kv.head_dim_v, kv.dtype, kv.v,
+              page * kv.v_page_stride + h * kv.v_head_stride + slot * kv.v_token_stride);
+    }
+  });
+}
+
+void gather_keys(const PagedKv& kv, const int32_t* pages, int64_t first, int64_t num_tokens, float* out,
+                 int64_t out_stride, ThreadPool& pool) {
+  for_rows(num_tokens, kv.head_dim_k, pool, [&](int64_t t) {
+    const int64_t token = first + t;
+    const int64_t at =
+        pages[token / kv.page_size] * kv.k_page_stride + token % kv.page_size * kv.k_token_stride;
+    widen(kv.k, kv.dtype, at, kv.head_dim_k, out + t * out_stride);
+  });
+}
+
+void write_expanded_kv(const ExpandedKvArgs& args, const PagedKv& kv, ThreadPool& pool) {
+  const ElementwiseRows& rows = rows_of(current_isa());
+  const int64_t nope_dim = kv.head_dim_k - args.rope_dim;
+  const int64_t head_dim = nope_dim + kv.head_dim_v;
+  for_rows(args.num_tokens, kv.num_kv_heads * (head_dim + args.rope_dim), pool, [&](int64_t t) {
+    const int64_t page = (args.first_slot + t) / kv.page_size;
+    const int64_t slot = (args.first_slot + t) % kv.page_size;
+    for (int64_t h = 0; h < kv.num_kv_heads; ++h) {
+      const float* up = args.up + t * args.up_stride + h * head_dim;
+      const int64_t k = page * kv.k_page_stride + h * kv.k_head_stride + slot * kv.k_token_stride;
+      convert(rows, up, nope_dim, kv.dtype, kv.k, k);
+      convert(rows, args.rope + t * args.rope_stride, args.rope_dim, kv.dtype, kv.k, k + nope_dim);
+      convert(rows, up + nope_dim, kv.head_dim_v, kv.dtype, kv.v,
               page * kv.v_page_stride + h * kv.v_head_stride + slot * kv.v_token_stride);
     }
   });

@@ -42,8 +42,27 @@ void clamped_swiglu(const float* gate_up, int64_t gate_up_stride, int64_t num_ro
                     float* out, int64_t out_stride, ThreadPool& pool);
 
 // Copies K [T, HK, Dk] and V [T, HK, Dv] rows into the pages, converting to the cache's dtype. slots[t] is
-// page * page_size + token in page.
+// page * page_size + token in page. v may be null where the values are part of the keys.
 void write_kv(const float* k, int64_t k_stride, const float* v, int64_t v_stride, const int64_t* slots,
               int64_t num_tokens, const PagedKv& kv, ThreadPool& pool);
+
+// Keys as they lie in the cache, in f32: out[i] is token first + i of the sequence whose pages these are, KV
+// head 0.
+void gather_keys(const PagedKv& kv, const int32_t* pages, int64_t first, int64_t num_tokens, float* out,
+                 int64_t out_stride, ThreadPool& pool);
+
+// Keys and values of every head from what multi-head latent attention keeps of a token: head h's key is its
+// part of `up` without position and, behind it, the rotated key that all heads share; its value is the rest
+// of its part of `up`.
+struct ExpandedKvArgs {
+  const float* up = nullptr;  // [T, HK, (Dk - rope_dim) + Dv], token stride up_stride
+  int64_t up_stride = 0;
+  const float* rope = nullptr;  // [T, rope_dim], token stride rope_stride
+  int64_t rope_stride = 0;
+  int rope_dim = 0;
+  int64_t first_slot = 0;  // token i goes to slot first_slot + i
+  int64_t num_tokens = 0;
+};
+void write_expanded_kv(const ExpandedKvArgs& args, const PagedKv& kv, ThreadPool& pool);
 
 }  // namespace bifocal::kernels::cpu
