@@ -122,6 +122,28 @@ FeedForwardWork feed_forward_work(double hidden, const model::LayerSpec& layer, 
   return work;
 }
 
+// Multiply-adds of one token's projections around the attention, and of one (query, key) pair of all heads;
+// values in the cache of one token.
+struct AttentionWork {
+  double projections = 0;
+  double pair = 0;
+  double kv_values = 0;
+};
+AttentionWork attention_work(double hidden, const model::LayerSpec& layer) {
+  if (const auto& mla = layer.mla) {
+    // In the absorbed form, which decode takes.
+    const double q_rows = 1.0 * mla->num_heads * mla->qk_head_dim();
+    const double q = mla->q_lora_rank > 0 ? mla->q_lora_rank * (hidden + q_rows) : hidden * q_rows;
+    const double up = 1.0 * mla->num_heads * mla->kv_lora_rank * (mla->qk_nope_head_dim + mla->v_head_dim);
+    const double out = hidden * static_cast<double>(layer.attention_out_dim());
+    return {q + hidden * mla->latent_dim() + up + out,
+            1.0 * mla->num_heads * (mla->latent_dim() + mla->kv_lora_rank), 1.0 * mla->latent_dim()};
+  }
+  const model::AttentionSpec& gqa = layer.attention;
+  return {hidden * static_cast<double>(gqa.qkv_rows() + layer.attention_out_dim()),
+          2.0 * gqa.num_heads * gqa.head_dim, 2.0 * gqa.num_kv_heads * gqa.head_dim};
+}
+
 double elapsed_s(const Clock& clock, double since_s) {
   return clock.now_s() - since_s;
 }
@@ -133,14 +155,11 @@ StepWork step_work(const model::ModelSpec& spec, DType weight_dtype, DType kv_dt
   StepWork work;
   const double hidden = spec.hidden_size;
   for (const auto& layer : spec.layers) {
-    const auto& attention = layer.attention;
-    const double projections = hidden * static_cast<double>(attention.qkv_rows() + layer.attention_out_dim());
+    const AttentionWork attention = attention_work(hidden, layer);
     const FeedForwardWork feed_forward = feed_forward_work(hidden, layer, rows);
-    work.flops += 2.0 * (projections + feed_forward.per_row) * rows +
-                  4.0 * attention.num_heads * attention.head_dim * pairs;
-    work.bytes += (projections + feed_forward.read) * static_cast<double>(size_of(weight_dtype)) +
-                  2.0 * attention.num_kv_heads * attention.head_dim * kv_tokens *
-                      static_cast<double>(size_of(kv_dtype));
+    work.flops += 2.0 * (attention.projections + feed_forward.per_row) * rows + 2.0 * attention.pair * pairs;
+    work.bytes += (attention.projections + feed_forward.read) * static_cast<double>(size_of(weight_dtype)) +
+                  attention.kv_values * kv_tokens * static_cast<double>(size_of(kv_dtype));
   }
   const double output = hidden * spec.vocab_size;
   work.flops += 2.0 * output * logit_rows;

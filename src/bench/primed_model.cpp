@@ -14,8 +14,8 @@ constexpr int64_t kNoiseRows = 256;
 
 PrimedModel::PrimedModel(model::Model& model, int64_t context_len, int64_t context_rows, ThreadPool& pool)
     : model_(model), context_len_(context_len), rows_left_(context_rows), pool_(pool) {
-  for (const model::LayerSpec& layer : model.spec().layers) {
-    const int64_t width = int64_t{2} * layer.attention.num_kv_heads * layer.attention.head_dim;
+  for (const kv::LayerShape& layer : model::kv_layer_shapes(model.spec())) {
+    const int64_t width = int64_t{layer.num_kv_heads} * (layer.head_dim_k + layer.head_dim_v);
     noise_stride_ = std::max(noise_stride_, width);
   }
   noise_.resize(static_cast<size_t>(kNoiseRows * noise_stride_));
@@ -30,12 +30,12 @@ Status PrimedModel::forward(const model::StepRows& rows, attention::Planner& pla
                               [this](int32_t position) { return position < context_len_; });
   const auto num_rows = static_cast<int64_t>(rows.kv_slots.size());
   for (size_t layer = 0; layer < cache.num_layers(); ++layer) {
-    const model::AttentionSpec& attention = spec().layers[layer].attention;
-    const int64_t width = int64_t{attention.num_kv_heads} * attention.head_dim;
+    const kernels::PagedKv kv = cache.layer(layer);
+    const int64_t k_width = int64_t{kv.num_kv_heads} * kv.head_dim_k;
+    const float* v = kv.v == kv.k ? nullptr : noise_.data() + k_width;
     for (int64_t row = 0; row < num_rows; row += kNoiseRows) {
-      kernels::cpu::write_kv(noise_.data(), noise_stride_, noise_.data() + width, noise_stride_,
-                             rows.kv_slots.data() + row, std::min(kNoiseRows, num_rows - row),
-                             cache.layer(layer), pool_);
+      kernels::cpu::write_kv(noise_.data(), noise_stride_, v, noise_stride_, rows.kv_slots.data() + row,
+                             std::min(kNoiseRows, num_rows - row), kv, pool_);
     }
   }
   std::fill_n(logits, rows.logit_rows.size() * static_cast<size_t>(spec().vocab_size), 0.0F);

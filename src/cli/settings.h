@@ -38,6 +38,8 @@ struct EngineSettings {
   std::string prefill_attention_backend;
   std::string decode_attention_backend;
   std::string verify_attention_backend;
+  std::string mla_prefill_form = "auto";
+  int64_t max_kv_chunk_tokens = 131072;
 };
 
 struct ServeSettings {

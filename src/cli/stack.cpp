@@ -68,6 +68,7 @@ Expected<ModelChoice> choose_model(const Settings& settings, std::shared_ptr<Thr
 attention::RouterOptions router_options(const EngineSettings& settings) {
   attention::RouterOptions options;
   options.backend = settings.attention_backend;
+  options.mla = {settings.mla_prefill_form, settings.max_kv_chunk_tokens};
   const std::string* names[attention::kNumPhases] = {};
   names[static_cast<size_t>(attention::Phase::prefill)] = &settings.prefill_attention_backend;
   names[static_cast<size_t>(attention::Phase::decode)] = &settings.decode_attention_backend;

@@ -133,28 +133,27 @@ class Problem {
   std::vector<double> expected() const {
     std::vector<double> out;
     for (size_t s = 0; s < sequences_.size(); ++s) {
+      std::vector<std::vector<double>> up;  // [token] of every head's key without position and value
+      for (const auto& latent : latents_[s]) up.push_back(project_up(latent));
       for (int i = 0; i < q_len_[s]; ++i) {
-        const int visible = kv_len_[s] - q_len_[s] + i + 1;
+        const auto visible = static_cast<size_t>(kv_len_[s] - q_len_[s] + i + 1);
         for (int h = 0; h < kHeads; ++h) {
           const float* q = q_.data() + ((q_begin_[s] + i) * kHeads + h) * kHeadDim;
+          const auto head = static_cast<size_t>(h * (kNope + kValue));
           std::vector<double> weights;
           double largest = -std::numeric_limits<double>::infinity();
-          for (int t = 0; t < visible; ++t) {
-            const auto& c = latents_[s][static_cast<size_t>(t)];
+          for (size_t t = 0; t < visible; ++t) {
             double score = 0;
-            for (int d = 0; d < kNope; ++d) score += q[d] * up(h, d, c);
-            for (int d = 0; d < kRope; ++d) score += q[kNope + d] * c[static_cast<size_t>(kRank + d)];
+            for (size_t d = 0; d < kNope; ++d) score += q[d] * up[t][head + d];
+            for (size_t d = 0; d < kRope; ++d) score += q[kNope + d] * latents_[s][t][kRank + d];
             weights.push_back(score * desc_.scale);
             largest = std::max(largest, weights.back());
           }
           double sum = 0;
           for (double& w : weights) sum += w = std::exp(w - largest);
-          for (int d = 0; d < kValue; ++d) {
+          for (size_t d = 0; d < kValue; ++d) {
             double value = 0;
-            for (int t = 0; t < visible; ++t) {
-              value += weights[static_cast<size_t>(t)] / sum *
-                       up(h, kNope + d, latents_[s][static_cast<size_t>(t)]);
-            }
+            for (size_t t = 0; t < visible; ++t) value += weights[t] / sum * up[t][head + kNope + d];
             out.push_back(value);
           }
         }
@@ -163,16 +162,15 @@ class Problem {
     return out;
   }
 
-  const std::vector<Sequence>& sequences() const { return sequences_; }
-
  private:
-  double up(int head, int row, const std::vector<float>& latent) const {
-    double sum = 0;
-    for (int k = 0; k < kRank; ++k) {
-      sum += static_cast<double>(kv_b_[static_cast<size_t>((head * (kNope + kValue) + row) * kRank + k)]) *
-             static_cast<double>(latent[static_cast<size_t>(k)]);
+  std::vector<double> project_up(const std::vector<float>& latent) const {
+    std::vector<double> out(kHeads * (kNope + kValue));
+    for (size_t row = 0; row < out.size(); ++row) {
+      for (size_t k = 0; k < kRank; ++k) {
+        out[row] += static_cast<double>(kv_b_[row * kRank + k]) * static_cast<double>(latent[k]);
+      }
     }
-    return sum;
+    return out;
   }
 
   kernels::cpu::PackedMatrix pack(const float* data, int64_t n, int64_t k) {

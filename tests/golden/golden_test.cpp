@@ -29,6 +29,21 @@ std::unique_ptr<Model> load(const std::string& directory, const std::string& dty
   return loaded.ok() ? std::move(loaded->model) : nullptr;
 }
 
+// What a model's attention can be asked for: every form where it has latents.
+std::vector<RunnerOptions> ways_of(const Model& model) {
+  std::vector<RunnerOptions> ways(2);
+  ways[0].backend = "reference";
+  if (!model.spec().layers.front().mla) return ways;
+  for (const char* form : {"absorbed", "expanded", "chunked"}) {
+    ways.emplace_back().mla = {form, 40};  // more than some prompts, less than others
+  }
+  return ways;
+}
+
+std::string to_string(const RunnerOptions& way) {
+  return fmt::format("backend {}, MLA {}", way.backend, way.mla.prefill_form);
+}
+
 void expect_prompt_logits(const GoldenCase& golden, const std::vector<std::vector<float>>& rows,
                           const std::string& what) {
   ASSERT_EQ(rows.size(), golden.prompt.size());
@@ -62,16 +77,14 @@ TEST_P(GoldenTest, Float32) {
   for (const int page_size : {1, 3, 16}) {
     const auto model = load(golden.directory, "float32", page_size);
     ASSERT_NE(model, nullptr);
-    for (const char* backend : {"reference", "auto"}) {
-      RunnerOptions options;
-      options.backend = backend;
-      StepRunner runner(*model, options);
+    for (const RunnerOptions& way : ways_of(*model)) {
+      StepRunner runner(*model, way);
       for (const int chunk : {kWhole, 1, 5, 16}) {
         for (const GoldenCase& golden_case : golden.cases) {
           const size_t length = golden_case.prompt.size();
           if (length > 64 && chunk == 1 && page_size != 3) continue;  // slow, and covered by page size 3
-          const std::string what = fmt::format("prompt of {}, chunk {}, page size {}, backend {}", length,
-                                               chunk, page_size, backend);
+          const std::string what = fmt::format("prompt of {}, chunk {}, page size {}, {}", length, chunk,
+                                               page_size, to_string(way));
           runner.reset();
           const auto rows = runner.prefill(0, golden_case.prompt, chunk);
           expect_prompt_logits(golden_case, rows, what);

@@ -59,6 +59,13 @@ std::vector<std::vector<float>> reference(const ModelSpec& spec, std::span<const
   return ReferenceDecoder(spec, source).forward(tokens, mistake);
 }
 
+// One form of latent attention at a time: forms differ in bits, and which one is cheaper depends on the
+// batch.
+std::vector<attention::MlaOptions> forms_of(const ModelSpec& spec) {
+  if (!spec.layers.front().mla) return {{}};
+  return {{"absorbed", 4096}, {"expanded", 4096}};
+}
+
 TEST(DecoderCpu, MatchesTheReferenceHoweverThePromptIsCut) {
   for (const ModelSpec& spec : sample_specs()) {
     const auto tokens = random_tokens(spec, 41);
@@ -131,38 +138,43 @@ TEST(DecoderCpu, ReducedPrecisionStaysClose) {
 }
 
 // The same request gives the same bits alone and among others, in whatever row it lands.
+void expect_rows_alone_and_together(const ModelSpec& spec, const attention::MlaOptions& mla) {
+  const auto decoder = make_decoder(spec);
+  RunnerOptions options;
+  options.mla = mla;
+  options.num_seqs = 5;
+  options.max_kv_len = 64;
+  options.max_tokens = 128;
+  StepRunner runner(*decoder, options);
+  const size_t lengths[] = {1, 7, 8, 23, 33};
+  std::vector<std::vector<int32_t>> prompts;
+  std::vector<std::vector<float>> alone_last, alone_next;
+  for (size_t i = 0; i < 5; ++i) {
+    prompts.push_back(random_tokens(spec, lengths[i], 100 + i));
+    runner.reset();
+    alone_last.push_back(runner.prefill(static_cast<int>(i), prompts[i], 64).back());
+    alone_next.push_back(runner.decode(static_cast<int>(i), argmax(alone_last[i])));
+  }
+  runner.reset();
+  std::vector<StepRunner::Part> parts(5);
+  for (size_t i = 0; i < 5; ++i) {
+    parts[i].seq = static_cast<int>(4 - i);
+    parts[i].tokens = prompts[4 - i];
+  }
+  const auto last = runner.step(parts);
+  for (size_t i = 0; i < 5; ++i) EXPECT_EQ(last[i], alone_last[4 - i]) << spec.family;
+  for (size_t i = 0; i < 5; ++i) {
+    parts[i].seq = static_cast<int>(i);
+    parts[i].tokens = {argmax(alone_last[i])};
+    parts[i].phase = attention::Phase::decode;
+  }
+  const auto next = runner.step(parts);
+  for (size_t i = 0; i < 5; ++i) EXPECT_EQ(next[i], alone_next[i]) << spec.family;
+}
+
 TEST(DecoderCpu, RowsDoNotDependOnTheirNeighbours) {
   for (const ModelSpec& spec : sample_specs()) {
-    const auto decoder = make_decoder(spec);
-    RunnerOptions options;
-    options.num_seqs = 5;
-    options.max_kv_len = 64;
-    options.max_tokens = 128;
-    StepRunner runner(*decoder, options);
-    const size_t lengths[] = {1, 7, 8, 23, 33};
-    std::vector<std::vector<int32_t>> prompts;
-    std::vector<std::vector<float>> alone_last, alone_next;
-    for (size_t i = 0; i < 5; ++i) {
-      prompts.push_back(random_tokens(spec, lengths[i], 100 + i));
-      runner.reset();
-      alone_last.push_back(runner.prefill(static_cast<int>(i), prompts[i], 64).back());
-      alone_next.push_back(runner.decode(static_cast<int>(i), argmax(alone_last[i])));
-    }
-    runner.reset();
-    std::vector<StepRunner::Part> parts(5);
-    for (size_t i = 0; i < 5; ++i) {
-      parts[i].seq = static_cast<int>(4 - i);
-      parts[i].tokens = prompts[4 - i];
-    }
-    const auto last = runner.step(parts);
-    for (size_t i = 0; i < 5; ++i) EXPECT_EQ(last[i], alone_last[4 - i]) << spec.family;
-    for (size_t i = 0; i < 5; ++i) {
-      parts[i].seq = static_cast<int>(i);
-      parts[i].tokens = {argmax(alone_last[i])};
-      parts[i].phase = attention::Phase::decode;
-    }
-    const auto next = runner.step(parts);
-    for (size_t i = 0; i < 5; ++i) EXPECT_EQ(next[i], alone_next[i]) << spec.family;
+    for (const auto& mla : forms_of(spec)) expect_rows_alone_and_together(spec, mla);
   }
 }
 
@@ -170,15 +182,20 @@ TEST(DecoderCpu, RowsDoNotDependOnTheirNeighbours) {
 TEST(DecoderCpu, ChunksAndPagesDoNotChangeBits) {
   for (const ModelSpec& spec : sample_specs()) {
     const auto tokens = random_tokens(spec, 45);
-    std::vector<std::vector<float>> first;
-    for (const int page_size : {1, 3, 16}) {
-      const auto decoder = make_decoder(spec, page_size);
-      StepRunner runner(*decoder, {});
-      for (const int chunk : {45, 1, 5, 16}) {
-        runner.reset();
-        const auto rows = runner.prefill(0, tokens, chunk);
-        if (first.empty()) first = rows;
-        EXPECT_EQ(rows, first) << spec.family << " page size " << page_size << " chunk " << chunk;
+    for (const auto& mla : forms_of(spec)) {
+      std::vector<std::vector<float>> first;
+      for (const int page_size : {1, 3, 16}) {
+        const auto decoder = make_decoder(spec, page_size);
+        RunnerOptions options;
+        options.mla = mla;
+        StepRunner runner(*decoder, options);
+        for (const int chunk : {45, 1, 5, 16}) {
+          runner.reset();
+          const auto rows = runner.prefill(0, tokens, chunk);
+          if (first.empty()) first = rows;
+          EXPECT_EQ(rows, first) << spec.family << " " << mla.prefill_form << " page size " << page_size
+                                 << " chunk " << chunk;
+        }
       }
     }
   }

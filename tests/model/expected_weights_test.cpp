@@ -49,12 +49,18 @@ TEST(ExpectedWeights, ListsEveryTensorOnce) {
     for (const ExpectedWeight& weight : expected_weights(spec)) {
       EXPECT_TRUE(names.insert(weight.name).second) << weight.name;
     }
-    if (spec.layers[0].moe) continue;  // counted below
+    if (spec.layers[0].moe || spec.layers[0].mla) continue;  // counted below
     const AttentionSpec& attention = spec.layers[0].attention;
     const size_t per_layer = 9 + (attention.qkv_bias ? 3U : 0U) + (attention.output_bias ? 1U : 0U) +
                              (attention.qk_norm ? 2U : 0U) + (spec.layers[0].mlp.bias ? 3U : 0U);
     EXPECT_EQ(names.size(), spec.layers.size() * per_layer + (spec.tied_output ? 2U : 3U)) << spec.family;
   }
+}
+
+TEST(ExpectedWeights, OfLatentAttention) {
+  // Norms 2, mlp 3, output projection 1 or 2; q by way of a latent 4, directly 1; latents 2 or 3, up 1.
+  EXPECT_EQ(expected_weights(latent_spec()).size(), 3 * (2 + 3 + 2 + 4 + 3 + 1) + 3U);
+  EXPECT_EQ(expected_weights(direct_latent_spec()).size(), 3 * (2 + 3 + 1 + 1 + 2 + 1) + 3U);
 }
 
 // The feed-forward tensors of layer 0, with shapes.

@@ -20,6 +20,10 @@ std::string_view required_fields(std::string_view architecture) {
   if (architecture == "GptOssForCausalLM") {
     return R"("num_local_experts":8,"num_experts_per_tok":2,"sliding_window":8,)";
   }
+  if (architecture.starts_with("Deepseek")) {
+    return R"("kv_lora_rank":32,"qk_nope_head_dim":24,"qk_rope_head_dim":16,"v_head_dim":40,
+        "n_routed_experts":16,"num_experts_per_tok":4,"moe_intermediate_size":24,)";
+  }
   if (architecture == "Qwen3MoeForCausalLM") {
     return R"("num_experts":8,"num_experts_per_tok":2,"moe_intermediate_size":24,)";
   }
@@ -63,8 +67,12 @@ TEST(Families, EachHasItsArchitecture) {
     EXPECT_EQ(spec.hidden_size, 64);
     EXPECT_EQ(spec.max_positions, 512);
     EXPECT_EQ(spec.layers.size(), 4U);
-    EXPECT_EQ(spec.layers[3].attention.num_heads, 4);
-    EXPECT_EQ(spec.layers[3].attention.num_kv_heads, 2);
+    if (spec.layers[3].mla) {
+      EXPECT_EQ(spec.layers[3].mla->num_heads, 4);
+    } else {
+      EXPECT_EQ(spec.layers[3].attention.num_heads, 4);
+      EXPECT_EQ(spec.layers[3].attention.num_kv_heads, 2);
+    }
     EXPECT_EQ(spec.layers[3].mlp.intermediate_size, spec.layers[3].moe ? 0 : 96);
     EXPECT_FLOAT_EQ(spec.norm_eps, 1e-6F);
     EXPECT_FALSE(spec.tied_output);
@@ -88,6 +96,7 @@ TEST(Families, HeadDim) {
   for (const Family* family : families()) {
     const ModelSpec spec =
         good(family->architecture, R"({"head_dim":32,"rope_parameters":{"rope_type":"default"}})");
+    if (spec.layers[0].mla) continue;  // whose dims have names of their own
     EXPECT_EQ(spec.layers[0].attention.head_dim, 32);
     EXPECT_FLOAT_EQ(spec.layers[0].attention.scale, 1.0F / std::sqrt(32.0F));
     EXPECT_EQ(spec.rope.rotary_dim, 32);
@@ -290,7 +299,8 @@ TEST(Families, EndTokensOfBothFiles) {
 TEST(Families, MutatedConfigsGiveASaneSpecOrAnError) {
   const std::string_view fields[] = {"hidden_size",       "num_attention_heads", "num_key_value_heads",
                                      "head_dim",          "num_hidden_layers",   "sliding_window",
-                                     "max_window_layers", "intermediate_size",   "max_position_embeddings"};
+                                     "max_window_layers", "intermediate_size",   "max_position_embeddings",
+                                     "kv_lora_rank",      "qk_rope_head_dim",    "v_head_dim"};
   const int64_t values[] = {-1, 0, 1, 2, 3, 4, 7, 8, 64, 65, 1000, 4096, 1 << 20, 1 << 24, INT32_MAX};
   SplitMix64 random(3);
   int accepted = 0;
@@ -304,6 +314,13 @@ TEST(Families, MutatedConfigsGiveASaneSpecOrAnError) {
     const auto spec = spec_of(families()[random.below(families().size())]->architecture, patch + "}");
     if (!spec.ok()) continue;
     ++accepted;
+    if (const auto& mla = spec->layers.front().mla) {
+      ASSERT_GT(mla->kv_lora_rank, 0);
+      ASSERT_GT(mla->v_head_dim, 0);
+      ASSERT_EQ(spec->rope.inv_freq.size(), static_cast<size_t>(mla->qk_rope_head_dim / 2));
+      ASSERT_TRUE(attention::validate(attention_classes(*spec, DType::f32, 16).descs[0]).ok());
+      continue;
+    }
     const AttentionSpec& attention = spec->layers.front().attention;
     ASSERT_GT(attention.head_dim, 0);
     ASSERT_EQ(attention.num_heads % attention.num_kv_heads, 0);
@@ -311,6 +328,101 @@ TEST(Families, MutatedConfigsGiveASaneSpecOrAnError) {
     ASSERT_GT(attention.qkv_rows(), 0);
   }
   EXPECT_GT(accepted, 100);
+}
+
+TEST(Families, DeepseekReadsItsLatents) {
+  for (const char* name : {"DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"}) {
+    const ModelSpec spec = good(name, R"({"first_k_dense_replace":1,"n_shared_experts":2})");
+    EXPECT_EQ(sparse(spec), (std::vector<bool>{false, true, true, true}));
+    const MlaSpec& mla = *spec.layers[0].mla;
+    EXPECT_EQ(mla.num_heads, 4);
+    EXPECT_EQ(mla.q_lora_rank, 0);
+    EXPECT_EQ(mla.latent_dim(), 48);
+    EXPECT_EQ(mla.qk_head_dim(), 40);
+    EXPECT_FLOAT_EQ(mla.scale, 1.0F / std::sqrt(40.0F));
+    EXPECT_FLOAT_EQ(mla.norm_eps, 1e-6F);
+    EXPECT_EQ(spec.layers[0].attention_out_dim(), 160);
+    EXPECT_EQ(spec.rope.rotary_dim, 16);
+    EXPECT_EQ(spec.rope.style, kernels::cpu::RopeStyle::interleaved);
+    EXPECT_EQ(good(name, R"({"rope_interleave":false})").rope.style, kernels::cpu::RopeStyle::half);
+    EXPECT_EQ(good(name, R"({"q_lora_rank":24})").layers[1].mla->q_lora_rank, 24);
+    EXPECT_TRUE(good(name, R"({"attention_bias":true})").layers[0].attention_out_bias());
+    EXPECT_FLOAT_EQ(good(name, R"({"rms_norm_eps":0.001})").layers[0].mla->norm_eps, 1e-6F);
+    EXPECT_EQ(spec.layers[1].moe->shared_intermediate_size, 48);
+    // A page holds one latent per token and layer.
+    const auto shapes = kv_layer_shapes(spec);
+    EXPECT_EQ(kv::KvCache::bytes_per_page(shapes, DType::bf16, 16), 4U * 48U * 16U * 2U);
+    const AttentionClasses classes = attention_classes(spec, DType::bf16, 16);
+    ASSERT_EQ(classes.descs.size(), 2U);
+    EXPECT_EQ(classes.of_layer, (std::vector<size_t>{0, 0, 0, 0}));
+    EXPECT_EQ(classes.descs[1], attention::expanded_class(classes.descs[0]));
+  }
+}
+
+// Computed from the released settings, see DeepSeek-V3's inference/model.py.
+TEST(Families, DeepseekYarnStretchesTheScale) {
+  constexpr const char* kDims = R"("qk_nope_head_dim":128,"qk_rope_head_dim":64)";
+  const auto scale = [&](const char* name, const char* mscale) {
+    const auto fields = fmt::format(
+        R"({{{},"rope_theta":10000,"rope_scaling":{{"type":"yarn","factor":40,"beta_fast":32,"beta_slow":1,
+            "original_max_position_embeddings":4096,"mscale":{},"mscale_all_dim":{}}}}})",
+        kDims, mscale, mscale);
+    const ModelSpec spec = good(name, fields);
+    EXPECT_FLOAT_EQ(spec.rope.attention_factor, 1.0F);
+    return static_cast<double>(spec.layers[0].mla->scale);
+  };
+  EXPECT_NEAR(scale("DeepseekV3ForCausalLM", "1.0"), 0.135233778861, 1e-7);
+  EXPECT_NEAR(scale("DeepseekV2ForCausalLM", "0.707"), 0.114721386793, 1e-7);
+}
+
+TEST(Families, DeepseekRoutersAreTheirVersions) {
+  constexpr const char* kGroups = R"({"n_group":4,"topk_group":2,"norm_topk_prob":true,
+      "routed_scaling_factor":2.5})";
+  const RouterSpec third = good("DeepseekV3ForCausalLM", kGroups).layers[0].moe->router;
+  EXPECT_EQ(third.scoring, RouterSpec::Scoring::sigmoid);
+  EXPECT_EQ(third.group_score, RouterSpec::GroupScore::two_largest);
+  EXPECT_TRUE(third.choice_bias && third.renormalize);
+  EXPECT_EQ(third.num_groups, 4);
+  EXPECT_EQ(third.groups_per_token, 2);
+  EXPECT_FLOAT_EQ(third.scale, 2.5F);
+
+  const char* second = "DeepseekV2ForCausalLM";
+  const RouterSpec greedy = good(second, kGroups).layers[0].moe->router;
+  EXPECT_EQ(greedy.scoring, RouterSpec::Scoring::softmax);
+  EXPECT_EQ(greedy.num_groups, 1);  // unless topk_method says so
+  EXPECT_FALSE(greedy.choice_bias);
+  EXPECT_TRUE(greedy.renormalize);
+  EXPECT_FLOAT_EQ(greedy.scale, 1.0F);  // weights that sum to 1 are not scaled
+  const RouterSpec limited = good(second, R"({"topk_method":"group_limited_greedy","n_group":4,"topk_group":2,
+      "routed_scaling_factor":16.0})")
+                                 .layers[0]
+                                 .moe->router;
+  EXPECT_EQ(limited.num_groups, 4);
+  EXPECT_EQ(limited.group_score, RouterSpec::GroupScore::largest);
+  EXPECT_FALSE(limited.renormalize);
+  EXPECT_FLOAT_EQ(limited.scale, 16.0F);
+}
+
+TEST(Families, DeepseekNamesTheFieldThatIsWrong) {
+  for (const auto& [fields, part] :
+       {std::pair{R"({"kv_lora_rank":null})", "kv_lora_rank: missing"},
+        std::pair{R"({"kv_lora_rank":4096})", "kv_lora_rank"},
+        std::pair{R"({"qk_nope_head_dim":0})", "qk_nope_head_dim"},
+        std::pair{R"({"qk_rope_head_dim":15})", "qk_rope_head_dim: got 15, expected an even number"},
+        std::pair{R"({"kv_lora_rank":2040,"qk_rope_head_dim":16})", "at most 2048 together"},
+        std::pair{R"({"v_head_dim":"40"})", "v_head_dim"},
+        std::pair{R"({"n_routed_experts":0})", "n_routed_experts"}, std::pair{R"({"n_group":3})", "n_group"},
+        std::pair{R"({"n_group":4,"topk_group":5})", "topk_group"},
+        std::pair{R"({"n_group":8,"topk_group":1})", "num_experts_per_tok"},
+        std::pair{R"({"first_k_dense_replace":5})", "first_k_dense_replace"},
+        std::pair{R"({"moe_layer_freq":2})", "moe_layer_freq"},
+        std::pair{R"({"topk_method":"greedy"})", "topk_method"},
+        std::pair{R"({"scoring_func":"softmax"})", "scoring_func"}}) {
+    const auto spec = spec_of("DeepseekV3ForCausalLM", fields);
+    ASSERT_FALSE(spec.ok()) << fields;
+    EXPECT_NE(spec.status().message().find(part), std::string::npos) << spec.status().message();
+    EXPECT_NE(spec.status().message().find("config.json"), std::string::npos) << spec.status().message();
+  }
 }
 
 }  // namespace

@@ -85,6 +85,15 @@ constexpr MistakeName kNames[] = {
     {Mistake::one_not_added_to_up, "one_not_added_to_up"},
     {Mistake::expert_gate_up_bias_dropped, "expert_gate_up_bias_dropped"},
     {Mistake::expert_down_bias_dropped, "expert_down_bias_dropped"},
+    {Mistake::kv_latent_norm_dropped, "kv_latent_norm_dropped"},
+    {Mistake::q_latent_norm_dropped, "q_latent_norm_dropped"},
+    {Mistake::latent_norm_over_all, "latent_norm_over_all"},
+    {Mistake::latent_eps_is_the_layers_eps, "latent_eps_is_the_layers_eps"},
+    {Mistake::latent_bias_dropped, "latent_bias_dropped"},
+    {Mistake::latent_rope_on_first_dims, "latent_rope_on_first_dims"},
+    {Mistake::scale_without_rope_dims, "scale_without_rope_dims"},
+    {Mistake::softmax_correction_dropped, "softmax_correction_dropped"},
+    {Mistake::softmax_correction_doubled, "softmax_correction_doubled"},
 };
 static_assert(std::size(kNames) == kNumMistakes);
 
@@ -105,12 +114,14 @@ bool applies(Mistake mistake, const ModelSpec& spec) {
   const auto any_moe = [&](auto&& test) {
     return any([&](const LayerSpec& layer) { return layer.moe && test(*layer.moe); });
   };
+  const bool has_latents = spec.layers.front().mla.has_value();
+  if (mistake >= Mistake::kv_latent_norm_dropped) return latent_mistake_applies(mistake, spec);
   switch (mistake) {
     case Mistake::qk_norm_after_rope:
     case Mistake::qk_norm_over_all_heads:
       return attention.qk_norm;
     case Mistake::scale_from_hidden_size:
-      return spec.hidden_size != attention.num_heads * attention.head_dim;
+      return !has_latents && spec.hidden_size != attention.num_heads * attention.head_dim;
     case Mistake::kv_head_modulo:
       return attention.num_kv_heads > 1 && attention.num_kv_heads < attention.num_heads;
     case Mistake::window_one_wider:
@@ -128,7 +139,9 @@ bool applies(Mistake mistake, const ModelSpec& spec) {
     case Mistake::v_bias_dropped:
       return attention.qkv_bias;
     case Mistake::output_bias_dropped:
-      return attention.output_bias;
+      return spec.layers.front().attention_out_bias();
+    case Mistake::rope_also_on_v:
+      return !has_latents;
     case Mistake::mlp_bias_dropped:
       return spec.layers.front().mlp.bias;
     case Mistake::sinks_dropped:
@@ -204,11 +217,15 @@ const ReferenceDecoder::Vector* ReferenceDecoder::bias_of(size_t layer, const st
 
 ReferenceDecoder::Vector ReferenceDecoder::norm(std::span<const double> x, const Vector& w,
                                                 Mistake mistake) const {
-  double square = 0;
-  for (const double v : x) square += v * v;
   double eps = spec_.norm_eps;
   if (mistake == Mistake::eps_dropped) eps = 0;
   if (mistake == Mistake::eps_times_ten) eps *= 10;
+  return norm(x, w, eps);
+}
+
+ReferenceDecoder::Vector ReferenceDecoder::norm(std::span<const double> x, const Vector& w, double eps) {
+  double square = 0;
+  for (const double v : x) square += v * v;
   const double factor = 1.0 / std::sqrt(square / static_cast<double>(x.size()) + eps);
   Vector y(x.size());
   for (size_t i = 0; i < x.size(); ++i) y[i] = x[i] * factor * w[i % w.size()];
@@ -370,7 +387,8 @@ std::vector<std::vector<float>> ReferenceDecoder::forward(std::span<const int32_
     for (const Vector& row : x)
       normed.push_back(norm(row, weight(prefix + spec_.names.attention_norm), mistake));
     if (mistake == Mistake::norm_after_residual) x = normed;
-    const Rows attended = attention(layer, normed, mistake);
+    const Rows attended = spec_.layers[layer].mla ? latent_attention(layer, normed, mistake)
+                                                  : attention(layer, normed, mistake);
     for (size_t t = 0; t < x.size(); ++t) {
       add(x[t], attended[t]);
       const Vector in = norm(x[t], weight(prefix + spec_.names.mlp_norm), mistake);

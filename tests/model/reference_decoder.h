@@ -65,11 +65,22 @@ enum class Mistake {
   one_not_added_to_up,
   expert_gate_up_bias_dropped,
   expert_down_bias_dropped,
+  kv_latent_norm_dropped,
+  q_latent_norm_dropped,
+  latent_norm_over_all,  // the rotated key is normed too
+  latent_eps_is_the_layers_eps,
+  latent_bias_dropped,
+  latent_rope_on_first_dims,
+  scale_without_rope_dims,
+  softmax_correction_dropped,  // YaRN's
+  softmax_correction_doubled,
 };
-constexpr int kNumMistakes = static_cast<int>(Mistake::expert_down_bias_dropped) + 1;
+constexpr int kNumMistakes = static_cast<int>(Mistake::softmax_correction_doubled) + 1;
 std::string to_string(Mistake mistake);
 // Whether the mistake would change anything for a model of this kind.
 bool applies(Mistake mistake, const ModelSpec& spec);
+// The same for those of latent attention.
+bool latent_mistake_applies(Mistake mistake, const ModelSpec& spec);
 
 class ReferenceDecoder {
  public:
@@ -87,9 +98,11 @@ class ReferenceDecoder {
   Vector linear(const Vector& x, const std::string& weight, const Vector* bias) const;
   const Vector* bias_of(size_t layer, const std::string& projection, bool present) const;
   Vector norm(std::span<const double> x, const Vector& w, Mistake mistake) const;
+  static Vector norm(std::span<const double> x, const Vector& w, double eps);
   void rotate(std::span<double> head, int position, Mistake mistake) const;
   void norm_heads(Vector& heads, int num_heads, const Vector& w, Mistake mistake) const;
   Rows attention(size_t layer, const Rows& x, Mistake mistake) const;
+  Rows latent_attention(size_t layer, const Rows& x, Mistake mistake) const;
   Vector gated(size_t layer, const Vector& x, const MlpNames& names, bool bias, Mistake mistake) const;
   Vector feed_forward(size_t layer, const Vector& x, Mistake mistake) const;
 

@@ -17,6 +17,7 @@ ModelSpec base(std::string family, int vocab, int hidden, int num_layers, const 
   spec.norm_eps = 1e-5F;
   spec.layers.assign(static_cast<size_t>(num_layers), layer);
   for (LayerSpec& each : spec.layers) {
+    if (each.mla) continue;
     each.attention.scale = 1.0F / std::sqrt(static_cast<float>(each.attention.head_dim));
   }
   return spec;
@@ -138,9 +139,39 @@ ModelSpec clamped_moe_spec() {
   return spec;
 }
 
+ModelSpec latent_spec() {
+  MlaSpec mla;
+  mla.num_heads = 3;
+  mla.q_lora_rank = 20;
+  mla.kv_lora_rank = 24;
+  mla.qk_nope_head_dim = 8;
+  mla.qk_rope_head_dim = 16;
+  mla.v_head_dim = 32;
+  mla.scale = 1.6F / std::sqrt(24.0F);  // as if by YaRN
+  mla.norm_eps = 0.02F;
+  mla.bias = true;
+  LayerSpec layer;
+  layer.mla = mla;
+  layer.mlp.intermediate_size = 48;
+  ModelSpec spec = base("latents", 89, 40, 3, layer);
+  spec.rope = make_rope({}, 16, spec.max_positions);
+  spec.rope.style = kernels::cpu::RopeStyle::interleaved;
+  return spec;
+}
+
+ModelSpec direct_latent_spec() {
+  ModelSpec spec = latent_spec();
+  spec.family = "latents_direct";
+  for (LayerSpec& layer : spec.layers) {
+    layer.mla->q_lora_rank = 0;
+    layer.mla->bias = false;
+  }
+  return spec;
+}
+
 std::vector<ModelSpec> sample_specs() {
-  return {sliding_qk_norm_spec(), all_biases_spec(),  interleaved_spec(),
-          softmax_moe_spec(),     grouped_moe_spec(), clamped_moe_spec()};
+  return {sliding_qk_norm_spec(), all_biases_spec(),  interleaved_spec(), softmax_moe_spec(),
+          grouped_moe_spec(),     clamped_moe_spec(), latent_spec(),      direct_latent_spec()};
 }
 
 }  // namespace bifocal::model

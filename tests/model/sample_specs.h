@@ -21,6 +21,9 @@ ModelSpec grouped_moe_spec();
 // GPT-OSS's kind: sinks, windows in turns, biases everywhere, clamped activation, [in, out] tensors with gate
 // and up in turns.
 ModelSpec clamped_moe_spec();
+// DeepSeek's kind of attention, with every bias; queries by way of a latent, or directly.
+ModelSpec latent_spec();
+ModelSpec direct_latent_spec();
 
 std::vector<ModelSpec> sample_specs();
 

@@ -21,6 +21,7 @@ StepRunner::StepRunner(Model& model, const RunnerOptions& options) : model_(mode
   const auto classes = model.attention_classes();
   attention::RouterOptions router_options;
   router_options.backend = options.backend;
+  router_options.mla = options.mla;
   const auto router = value_or_die(attention::Router::create(router_options, classes));
   attention::PlanLimits limits;
   limits.max_tokens = options.max_tokens;

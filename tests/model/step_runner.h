@@ -16,6 +16,7 @@ namespace bifocal::model {
 
 struct RunnerOptions {
   std::string backend = "auto";
+  attention::MlaOptions mla;
   int num_seqs = 1;
   int max_kv_len = 512;  // tokens per sequence
   int max_tokens = 512;  // rows per step
