@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -106,11 +107,14 @@ void dequantise_mxfp4(const QuantisedTensor& tensor, BFloat16* out) {
   constexpr std::array<float, 8> kMagnitudes = {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};
   const std::byte* code = tensor.values.data();
   for (const std::byte scale : tensor.scales) {
-    const int exponent = std::to_integer<int>(scale) - 127;
+    // 2^(scale - 127): the scale is a float's exponent, but for 0, which is a subnormal's leading bit.
+    const auto exponent = std::to_integer<uint32_t>(scale);
+    const auto factor = std::bit_cast<float>(exponent == 0 ? uint32_t{1} << 22 : exponent << 23);
     std::array<BFloat16, 16> values{};
-    for (size_t i = 0; i < 16; ++i) {
-      const float magnitude = std::ldexp(kMagnitudes[i % 8], exponent);
-      values[i] = to_bfloat16(i < 8 ? magnitude : -magnitude);
+    for (size_t i = 0; i < 8; ++i) {
+      const uint32_t bits = std::bit_cast<uint32_t>(kMagnitudes[i] * factor);
+      values[i].bits = static_cast<uint16_t>(bits >> 16);
+      values[i + 8].bits = static_cast<uint16_t>(bits >> 16 | 0x8000U);
     }
     for (size_t i = 0; i < kMxBytes; ++i) {
       const auto pair = std::to_integer<size_t>(*code++);
