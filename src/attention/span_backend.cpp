@@ -17,7 +17,8 @@ struct SpanBackendSpec {
   std::string_view name;
   std::string_view summary;
   SpanKernels AttentionKernels::*kernels;
-  int key_cost;  // see TileShape
+  SpanKernels AttentionKernels::*single_kernels;  // for one query head on each KV head
+  int key_cost;                                   // see TileShape
   int unit_cost;
 };
 
@@ -30,12 +31,22 @@ struct SpanBackendSpec {
 // 16,64,256 meets no keys at all (0.4, 0.6 and 0.2 us for each KV head).
 constexpr SpanBackendSpec kTiled = {"tiled",
                                     "packs blocks of keys and multiplies register tiles; for many query rows",
-                                    &AttentionKernels::tiled, 31, 100};
+                                    &AttentionKernels::tiled,
+                                    &AttentionKernels::tiled,
+                                    31,
+                                    100};
 constexpr SpanBackendSpec kStreaming = {"streaming",
                                         "reads each key and value once, in place; for few query rows",
-                                        &AttentionKernels::streaming, 13, 40};
-constexpr SpanBackendSpec kUnified = {"unified", "one kernel for all phases, with the same bits in each",
-                                      &AttentionKernels::unified, 22, 150};
+                                        &AttentionKernels::streaming,
+                                        &AttentionKernels::streaming_single,
+                                        13,
+                                        40};
+constexpr SpanBackendSpec kUnified = {"unified",
+                                      "one kernel for all phases, with the same bits in each",
+                                      &AttentionKernels::unified,
+                                      &AttentionKernels::unified,
+                                      22,
+                                      150};
 
 class SpanBackend final : public Backend {
  public:
@@ -79,7 +90,9 @@ class SpanBackend final : public Backend {
  private:
   const SpanKernel& kernel(const AttentionDesc& desc) const {
     const AttentionKernels& kernels = kernels::cpu::attention_kernels(kernels::cpu::current_isa());
-    return (kernels.*spec_.kernels).of[kernels::cpu::kv_element(desc.kv_dtype)];
+    const bool single = desc.num_heads == desc.num_kv_heads;
+    return (kernels.*(single ? spec_.single_kernels : spec_.kernels))
+        .of[kernels::cpu::kv_element(desc.kv_dtype)];
   }
   TileShape tile_shape(const AttentionDesc& desc) const {
     return {kernel(desc).limits, spec_.key_cost, spec_.unit_cost};

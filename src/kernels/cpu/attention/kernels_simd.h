@@ -9,7 +9,8 @@
 namespace bifocal::kernels::cpu {
 namespace {
 
-constexpr AttentionKernels kKernels{tiled::kKernels, streaming::kKernels, unified::kKernels, fold, finish};
+constexpr AttentionKernels kKernels{
+    tiled::kKernels, streaming::kKernels, streaming::kKernels, unified::kKernels, fold, finish};
 
 }  // namespace
 }  // namespace bifocal::kernels::cpu

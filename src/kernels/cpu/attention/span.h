@@ -121,7 +121,9 @@ struct FinishArgs {
 struct AttentionKernels {
   SpanKernels tiled;      // many rows: packs each block of keys once and multiplies register tiles
   SpanKernels streaming;  // few rows: reads keys and values once, in place
-  SpanKernels unified;    // any number of rows, the bits of `tiled`
+  // `streaming` for classes with one query head for each KV head. AMX tiles would be all but empty.
+  SpanKernels streaming_single;
+  SpanKernels unified;  // any number of rows, the bits of `tiled`
   // state becomes the state of both key ranges. A part without keys (max -inf) has weight zero.
   void (*fold)(const AttentionState& state, const AttentionState& part, int num_rows,
                int head_dim_v) = nullptr;

@@ -54,7 +54,8 @@ class SpanKernels : public testing::TestWithParam<Param> {
   const AttentionKernels& kernels() const { return attention_kernels(GetParam().isa); }
   std::vector<SpanKernel> span_kernels() const {
     const KvElement element = GetParam().element;
-    return {kernels().tiled.of[element], kernels().streaming.of[element], kernels().unified.of[element]};
+    return {kernels().tiled.of[element], kernels().streaming.of[element], kernels().unified.of[element],
+            kernels().streaming_single.of[element]};
   }
 
   KvView kv() {
