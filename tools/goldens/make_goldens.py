@@ -18,7 +18,7 @@ import quantise
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import GptOssConfig, GptOssForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM, GptOssConfig, GptOssForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 LENGTHS = (1, 2, 7, 17, 64, 200, 333)
 ALL_POSITIONS = 64  # longer prompts keep the last four positions only
@@ -63,6 +63,10 @@ def variants() -> list[Variant]:
         # A limit low enough to be reached often; prompts longer than two windows.
         Variant("gpt-oss", GptOssForCausalLM, gpt_oss_config(swiglu_limit=0.7, truncate=False), margin=1e-3, lengths=SHORTER),
         Variant("gpt-oss-mxfp4-truncated", GptOssForCausalLM, gpt_oss_config(swiglu_limit=7.0, truncate=True), margin=1e-3, lengths=SHORTER, quantise=quantise.mxfp4_experts),
+        # Groups of experts, biases for the choice, YaRN with its correction of the scale, an epsilon that the latents' norms must not take.
+        Variant("deepseek-v3", DeepseekV3ForCausalLM, deepseek_v3_config(), margin=1e-3, lengths=SHORTER),
+        # Queries without a latent; groups by their best expert, weights as the softmax gives them, scaled.
+        Variant("deepseek-v2", DeepseekV2ForCausalLM, deepseek_v2_config(), margin=1e-3, lengths=SHORTER),
         # Blocks that are not square and do not divide the matrices.
         Variant("qwen3-fp8", Qwen3ForCausalLM, Qwen3Config(**SMALL, intermediate_size=72, num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=1024, rope_parameters=default, tie_word_embeddings=False), margin=1e-3, lengths=SHORTER, quantise=quantise.fp8_linears),
     ]
@@ -73,6 +77,19 @@ def gpt_oss_config(swiglu_limit: float, truncate: bool) -> GptOssConfig:
     config = GptOssConfig(**SMALL, intermediate_size=32, num_attention_heads=4, num_key_value_heads=2, head_dim=16, sliding_window=8, num_local_experts=4, num_experts_per_tok=2, max_position_embeddings=131072, rope_parameters=rope, tie_word_embeddings=True)
     config.swiglu_limit = swiglu_limit
     return config
+
+
+def deepseek_v3_config() -> DeepseekV3Config:
+    rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "mscale": 1.0, "mscale_all_dim": 1.0, "beta_fast": 32, "beta_slow": 1, "original_max_position_embeddings": 128}
+    heads = {"num_attention_heads": 3, "num_key_value_heads": 3, "q_lora_rank": 20, "kv_lora_rank": 24, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 16}
+    experts = {"n_routed_experts": 12, "n_group": 4, "topk_group": 2, "num_experts_per_tok": 3, "n_shared_experts": 2, "moe_intermediate_size": 16, "first_k_dense_replace": 1, "routed_scaling_factor": 2.5, "norm_topk_prob": True}
+    return DeepseekV3Config(**{**SMALL, "rms_norm_eps": 1e-2}, **heads, **experts, intermediate_size=40, max_position_embeddings=1024, rope_parameters=rope, rope_interleave=True, attention_bias=True, tie_word_embeddings=False)
+
+
+def deepseek_v2_config() -> DeepseekV2Config:
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "q_lora_rank": None, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 16, "v_head_dim": 24}
+    experts = {"n_routed_experts": 8, "n_group": 4, "topk_group": 2, "topk_method": "group_limited_greedy", "num_experts_per_tok": 3, "n_shared_experts": 1, "moe_intermediate_size": 16, "first_k_dense_replace": 1, "routed_scaling_factor": 4.0}
+    return DeepseekV2Config(**SMALL, **heads, **experts, intermediate_size=40, max_position_embeddings=1024, rope_parameters={"rope_type": "default", "rope_theta": 1e4}, tie_word_embeddings=False)
 
 
 def fuse_experts(folder: pathlib.Path) -> None:
@@ -106,6 +123,9 @@ def perturbed(variant: Variant, generator: torch.Generator) -> PreTrainedModel:
             parameter.copy_(noise)
         else:
             parameter.copy_(noise / parameter.shape[-1] ** 0.5)
+    for name, buffer in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            buffer.copy_(0.2 * torch.rand(buffer.shape, generator=generator))
     if model.config.tie_word_embeddings:
         # A tied table of unit variance would give logits of 8 and more; its rows are also the inputs, which the first norm rescales.
         model.get_input_embeddings().weight.mul_(0.3)
@@ -128,7 +148,17 @@ def routing_margin(model: PreTrainedModel, ids: list[int]) -> float:
     gaps = [float("inf")]
 
     def note(module: torch.nn.Module, _: tuple, out: tuple) -> None:
-        top = out[0].float().topk(module.top_k + 1).values
+        scores = out[0].float()
+        if hasattr(module, "e_score_correction_bias"):
+            scores = scores.sigmoid() + module.e_score_correction_bias
+        groups = getattr(module, "num_group", None) or 1
+        if groups > 1:
+            best = scores.view(len(scores), groups, -1).topk(2 if hasattr(module, "e_score_correction_bias") else 1).values.sum(-1)
+            kept = best.topk(module.topk_group + 1)
+            gaps.append((kept.values[:, -2] - kept.values[:, -1]).min().item())
+            mask = torch.zeros_like(best).scatter(1, kept.indices[:, :-1], 1).repeat_interleave(scores.shape[-1] // groups, -1)
+            scores = scores.masked_fill(mask == 0, float("-inf"))
+        top = scores.topk(module.top_k + 1).values
         gaps.append((top[:, -2] - top[:, -1]).min().item())
 
     routers = [getattr(layer.mlp, "gate", None) or getattr(layer.mlp, "router", None) for layer in model.model.layers]
