@@ -19,8 +19,9 @@ namespace {
 constexpr float kTolerance = 2e-5F;
 
 std::unique_ptr<DecoderCpu> make_decoder(const ModelSpec& spec, int page_size = 4, DType dtype = DType::f32,
-                                         int num_threads = 1) {
+                                         int num_threads = 1, DType kv_dtype = DType::f32) {
   DecoderOptions options;
+  options.kv_dtype = kv_dtype;
   options.page_size = page_size;
   options.pool = std::make_shared<ThreadPool>(num_threads);
   weights::DummyWeights source(5, dtype, *options.pool);
@@ -115,6 +116,34 @@ TEST(DecoderCpu, DiffersFromEveryMistake) {
   }
 }
 
+// Rows that are further off than `part` of the largest logit; some may be where there are experts: where two
+// score nearly the same, a rounding decides between them.
+void expect_close(const ModelSpec& spec, const std::vector<std::vector<float>>& got,
+                  const std::vector<std::vector<float>>& expected, float part, const std::string& what) {
+  const bool has_experts = std::any_of(spec.layers.begin(), spec.layers.end(),
+                                       [](const LayerSpec& layer) { return layer.moe.has_value(); });
+  size_t far = 0;
+  for (size_t t = 0; t < got.size(); ++t) {
+    if (max_abs_difference(got[t], expected[t]) > part * largest(expected)) ++far;
+  }
+  EXPECT_LE(far, has_experts ? got.size() / 2 : 0) << what << " " << spec.family;
+}
+
+TEST(DecoderCpu, NarrowCachesStayClose) {
+  for (const auto& [kv_dtype, part] :
+       {std::pair{DType::f16, 0.005F}, std::pair{DType::bf16, 0.03F}, std::pair{DType::f8_e4m3, 0.25F}}) {
+    for (const ModelSpec& spec : sample_specs()) {
+      const auto tokens = random_tokens(spec, 24);
+      const auto expected = reference(spec, tokens);
+      const auto decoder = make_decoder(spec, 4, DType::f32, 1, kv_dtype);
+      StepRunner runner(*decoder, {});
+      const auto got = runner.prefill(0, tokens, 10);
+      expect_close(spec, got, expected, part, std::string(to_string(kv_dtype)));
+      EXPECT_GT(difference(got, expected), kTolerance * largest(expected)) << "the cache was not narrow";
+    }
+  }
+}
+
 TEST(DecoderCpu, ReducedPrecisionStaysClose) {
   for (const DType dtype : {DType::f16, DType::bf16}) {
     for (const ModelSpec& spec : sample_specs()) {
@@ -125,14 +154,7 @@ TEST(DecoderCpu, ReducedPrecisionStaysClose) {
       const auto expected = ReferenceDecoder(spec, source).forward(tokens);
       const auto decoder = make_decoder(spec, 4, dtype);
       const auto got = StepRunner(*decoder, {}).prefill(0, tokens, 20);
-      // Where two experts score nearly the same, a rounding decides between them: some rows may jump.
-      const bool has_experts = std::any_of(spec.layers.begin(), spec.layers.end(),
-                                           [](const LayerSpec& layer) { return layer.moe.has_value(); });
-      size_t far = 0;
-      for (size_t t = 0; t < got.size(); ++t) {
-        if (max_abs_difference(got[t], expected[t]) > 0.03F * largest(expected)) ++far;
-      }
-      EXPECT_LE(far, has_experts ? got.size() / 2 : 0) << to_string(dtype) << " " << spec.family;
+      expect_close(spec, got, expected, 0.03F, std::string(to_string(dtype)));
     }
   }
 }
