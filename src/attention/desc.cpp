@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace bifocal::attention {
@@ -18,6 +19,12 @@ AttentionDesc expanded_class(const AttentionDesc& mla) {
   desc.kv_dtype = mla.kv_dtype == DType::f8_e4m3 ? DType::bf16 : mla.kv_dtype;
   desc.page_size = kExpandedPageSize;
   return desc;
+}
+
+bool is_expansion(std::span<const AttentionDesc> classes, size_t index) {
+  return std::any_of(classes.begin(), classes.end(), [&](const AttentionDesc& desc) {
+    return desc.expanded_head_dim_k != 0 && expanded_class(desc) == classes[index];
+  });
 }
 
 Status validate(const AttentionDesc& desc) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "base/status.h"
@@ -34,6 +35,9 @@ struct AttentionDesc {
 // The class in which an mla class attends when its latents are expanded: every head with keys and values of
 // its own, in pages that last as long as a layer. f32 latents expand to f32, others to a 16-bit type.
 AttentionDesc expanded_class(const AttentionDesc& mla);
+// Whether classes[index] is what another one of them expands to: no layer and no cache has it, and it only
+// ever prefills.
+bool is_expansion(std::span<const AttentionDesc> classes, size_t index);
 
 // Values that make no sense (no heads, H not a multiple of HK, negative window) are invalid_argument.
 Status validate(const AttentionDesc& desc);

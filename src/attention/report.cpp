@@ -72,6 +72,7 @@ std::vector<ExplainRow> explain(const Router& router, std::span<const AttentionD
   for (size_t c = 0; c < classes.size(); ++c) {
     for (int p = 0; p < kNumPhases; ++p) {
       const auto phase = static_cast<Phase>(p);
+      if (phase != Phase::prefill && is_expansion(classes, c)) continue;
       const Decision& decision = router.decide(c, phase);
       rows.push_back({to_string(classes[c]), std::string(to_string(phase)),
                       std::string(decision.backend->name()), decision.reason,

@@ -18,11 +18,6 @@ bench::Table capability_table() {
   return {rows.front(), {rows.begin() + 1, rows.end()}};
 }
 
-bool expands_to(const attention::AttentionDesc& latent, const attention::AttentionDesc& other) {
-  return latent.kind == attention::Kind::mla && latent.expanded_head_dim_k > 0 &&
-         attention::expanded_class(latent) == other;
-}
-
 }  // namespace
 
 Status run_backends(const Settings&) {
@@ -40,12 +35,11 @@ Status run_explain(const Settings& settings) {
                            attention::Router::create(router_options(settings.engine), classes.descs));
   bench::Table table{{"class", "layers", "phase", "backend", "reason", "not eligible"}, {}};
   for (size_t c = 0; c < classes.descs.size(); ++c) {
-    const bool expanded = c > 0 && expands_to(classes.descs[c - 1], classes.descs[c]);
-    const size_t owner = expanded ? c - 1 : c;
+    // An expansion stands behind the class whose layers use it.
+    const size_t owner = attention::is_expansion(classes.descs, c) ? c - 1 : c;
     const auto layers = std::count(classes.of_layer.begin(), classes.of_layer.end(), owner);
     for (const auto& row : attention::explain(router, std::span(classes.descs))) {
       if (row.attention_class != to_string(classes.descs[c])) continue;
-      if (expanded && row.phase != to_string(attention::Phase::prefill)) continue;
       table.rows.push_back(
           {row.attention_class, fmt::format("{}", layers), row.phase, row.backend, row.reason, row.rejected});
     }

@@ -55,7 +55,12 @@ std::vector<Option> model_options(ModelSettings& s) {
        {},
        0,
        1 << 24},
-      {kGroup, "--json-model-override-args", "JSON", "Object merged over config.json", &s.override_args},
+      {kGroup,
+       "--json-model-override-args",
+       "JSON",
+       "Object merged over config.json",
+       &s.override_args,
+       {"--override"}},
       {kGroup, "--chat-template", "PATH", "Jinja file used instead of the model's chat template",
        &s.chat_template},
   };

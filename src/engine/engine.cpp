@@ -110,20 +110,13 @@ Status EngineImpl::submit(GenerateRequest request, EventSink sink) {
 
 // --- start-up ---
 
-// Keys and values projected from latents lie in memory of the backend's, in pages of its own.
-bool reads_the_cache(const attention::AttentionDesc& desc,
-                     std::span<const attention::AttentionDesc> classes) {
-  return std::none_of(classes.begin(), classes.end(), [&](const attention::AttentionDesc& other) {
-    return other.kind == attention::Kind::mla && other.expanded_head_dim_k > 0 &&
-           attention::expanded_class(other) == desc;
-  });
-}
-
 // The plan was made for this model, or for the files that it came from.
 Status check_plan(const EnginePlan& plan, const model::Model& model) {
   const EngineOptions& o = plan.options;
-  for (const attention::AttentionDesc& desc : model.attention_classes()) {
-    if (!reads_the_cache(desc, model.attention_classes())) continue;
+  const auto classes = model.attention_classes();
+  for (size_t c = 0; c < classes.size(); ++c) {
+    const attention::AttentionDesc& desc = classes[c];
+    if (attention::is_expansion(classes, c)) continue;  // in pages of its own
     if (desc.page_size != o.page_size || desc.kv_dtype != o.kv_dtype) {
       return internal_error(
           fmt::format("the model was loaded for pages of {} tokens in {}, the engine has {} in {}",

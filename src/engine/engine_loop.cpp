@@ -185,6 +185,7 @@ void EngineLoop::publish_stats() {
   for (size_t c = 0; c < planner.classes().size(); ++c) {
     for (int p = 0; p < attention::kNumPhases; ++p) {
       const auto phase = static_cast<attention::Phase>(p);
+      if (phase != attention::Phase::prefill && attention::is_expansion(planner.classes(), c)) continue;
       const attention::Decision& decision = planner.router().decide(c, phase);
       const attention::PhaseCounters& counters = planner.counters(c, phase);
       EngineStats::PhaseUse use;

@@ -273,6 +273,10 @@ TEST(Mla, LatentsBelongToTheirClass) {
   EXPECT_TRUE(validate(latent_class()).ok());
   EXPECT_TRUE(validate(expanded_class(latent_class())).ok());
   EXPECT_NE(to_string(latent_class()), to_string(expanded_class(latent_class())));
+  const AttentionDesc classes[] = {latent_class(), expanded_class(latent_class())};
+  EXPECT_FALSE(is_expansion(classes, 0));
+  EXPECT_TRUE(is_expansion(classes, 1));
+  EXPECT_FALSE(is_expansion({classes + 1, 1}, 0));
 }
 
 struct Chosen {
