@@ -26,7 +26,7 @@ std::unique_ptr<Engine> start(const std::string& directory, int page_size, const
   options.page_size = page_size;
   options.chunked_prefill_size = 16;
   options.max_total_tokens = 4096;
-  options.context_length = 600;
+  options.context_length = 512;
   options.attention.mla = {form, 40};
   options.pool = std::make_shared<ThreadPool>(2);
   LoadOptions load;
