@@ -85,6 +85,7 @@ BIFOCAL_HD PrefillItem prefill_item(const PrefillRule& rule, int seq, int q_begi
   item.kv_len = kv_len;
   const int begin = rule.window > 0 ? item.position + 1 - rule.window : 0;
   item.kv_begin = begin > 0 ? begin : 0;
+  if (kv_len <= 0) item.kv_begin = 1;  // no key counts, not even the first
   return item;
 }
 

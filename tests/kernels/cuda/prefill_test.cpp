@@ -121,6 +121,8 @@ std::vector<AttentionCase> conformance_cases() {
   cases.push_back(prefill_case("cached_mha_d64", 2, 2, 64, ragged, cached));
   cases.push_back(prefill_case("cached_d256", 8, 2, 256, ragged, cached));
   cases.push_back(prefill_case("long_prefix", 8, 1, 128, {70}, {20001}));
+  // More query rows than keys: the first rows see nothing.
+  cases.push_back(prefill_case("rows_without_keys", 8, 2, 128, {3, 5, 40, 200}, {-3, -3, 260, -130}));
   cases.push_back(prefill_case("more_items_than_sms", 8, 8, 128, {900, 700, 800, 31, 450}));
   AttentionCase window = prefill_case("window_100", 8, 2, 128, ragged, cached);
   window.window = 100;

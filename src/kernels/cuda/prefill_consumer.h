@@ -1,0 +1,222 @@
+// The consumer side of the prefill kernel: what a warpgroup does with its rows.
+#pragma once
+
+#include <cmath>
+
+#include "kernels/cuda/prefill_rows.h"
+#include "kernels/cuda/prefill_shared.h"
+
+namespace bifocal::kernels::cuda {
+
+// A warpgroup's 64 rows, item after item. The products of a block's keys are issued together with those of
+// the values of the block before, also when that block is the last one of the item before: the tensor cores
+// never wait for an item to end. Items stay in shared memory: registers are scarce.
+template <int kD, bool kSoftcap>
+struct PrefillConsumer {
+  using S = PrefillShape<kD>;
+  PrefillShared<kD>& shared;
+  const PrefillParams& params;
+  const int first_row;
+  RingCursor<S::kSlots> ring;  // at the next block of keys; the values of the block before it come next
+  RingCursor<S::kItemSlots> items;
+  RingCursor<S::kQSlots> q_ring;
+  int accumulate = 0;   // whether o holds anything of the item
+  int cleared_end = 0;  // of the last block, keys in [cleared_begin, cleared_end) exist; 0: all do
+  int cleared_begin = 0;
+  RowState state;
+  float keep[2];
+  float s[S::kN / 2];
+  uint32_t p[S::kN / 4];
+  float o[kD / 2];
+
+  __device__ __forceinline__ void release(uint64_t* barrier) const {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) mbarrier_arrive(barrier);
+  }
+  __device__ __forceinline__ const PrefillItem& item() const { return shared.work[items.slot].item; }
+
+  // Whether half of the item's first block is enough.
+  __device__ __forceinline__ bool first_is_half() const {
+    const int kv_end = item().position + item().num_tokens;
+    return S::kN == 128 && kv_end - (prefill_blocks(item(), S::kN).end - 1) * S::kN <= 64;
+  }
+
+  // Waits for an item; false when there are no more.
+  __device__ __forceinline__ bool open_item() {
+    mbarrier_wait(&shared.work_full[items.slot], items.phase);
+    if (item().seq < 0) return false;
+    mbarrier_wait(&shared.q_full[q_ring.slot], q_ring.phase);
+    return true;
+  }
+
+  // The logits of a block's first kKeys keys.
+  template <int kKeys>
+  __device__ __forceinline__ float (&logits())[kKeys / 2] {
+    return reinterpret_cast<float(&)[kKeys / 2]>(s);
+  }
+  template <int kKeys>
+  __device__ __forceinline__ void issue_keys() {
+    mbarrier_wait(&shared.full[ring.slot], ring.phase);
+    wgmma_fence();
+    multiply_keys<kD, kKeys>(smem_address(shared.q[q_ring.slot]) + first_row / 64 * (64 * 128),
+                             smem_address(shared.blocks[ring.slot]), logits<kKeys>());
+    wgmma_commit();
+  }
+  __device__ __forceinline__ void issue_values(const RingCursor<S::kSlots>& values) {
+    mbarrier_wait(&shared.full[values.slot], values.phase);
+    wgmma_fence();
+    multiply_values<kD>(p, smem_address(shared.blocks[values.slot]), accumulate, o);
+    wgmma_commit();
+    accumulate = 1;
+  }
+  // Before any product is issued: the rows of V that hold no keys.
+  __device__ __forceinline__ void clear_if_needed(const RingCursor<S::kSlots>& values) {
+    if (cleared_end == 0) return;
+    mbarrier_wait(&shared.full[values.slot], values.phase);
+    clear_values<kD>(shared.blocks[values.slot], cleared_begin, cleared_end,
+                     static_cast<uint32_t>(1 + first_row / 64));
+    cleared_end = 0;
+  }
+
+  template <bool kMasked, int kKeys>
+  __device__ __forceinline__ void softmax(int block) {
+    if constexpr (kSoftcap) cap_logits(params.inner, logits<kKeys>());
+    if constexpr (kMasked) {
+      const int first_key = block * S::kN;
+      const PrefillItem& now = item();
+      mask_keys<kKeys>(params, first_row, now.position, first_key, logits<kKeys>());
+      if (first_key < now.kv_begin || first_key + S::kN > now.kv_len) {
+        cleared_begin = now.kv_begin - first_key;
+        cleared_end = max(now.kv_len - first_key, 1);
+      }
+    }
+    update_state<kKeys>(params.cap, logits<kKeys>(), state, keep);
+  }
+
+  // Probabilities of keys beyond the first kKeys are zero.
+  template <int kKeys>
+  __device__ __forceinline__ void pack() {
+    pack_probabilities(logits<kKeys>(), reinterpret_cast<uint32_t(&)[kKeys / 4]>(p));
+#pragma unroll
+    for (int i = kKeys / 4; i < S::kN / 4; ++i) p[i] = 0;
+  }
+
+  // The first block of all, of which no row sees more than kKeys keys.
+  template <int kKeys>
+  __device__ __forceinline__ void start() {
+    issue_keys<kKeys>();
+    wgmma_wait<0>();
+    wgmma_touch(s);
+    release(&shared.empty[ring.slot]);
+    ring.advance();
+    state = {{-INFINITY, -INFINITY}, {0.0F, 0.0F}};
+    softmax<true, kKeys>(prefill_blocks(item(), S::kN).end - 1);
+    pack<kKeys>();
+  }
+
+  template <bool kMasked>
+  __device__ __forceinline__ void step(int block) {
+    RingCursor<S::kSlots> values = ring;
+    values.advance();
+    clear_if_needed(values);
+    issue_keys<S::kN>();
+    issue_values(values);
+    wgmma_wait<1>();
+    wgmma_touch(s);
+    release(&shared.empty[ring.slot]);
+    softmax<kMasked, S::kN>(block);
+    wgmma_wait<0>();
+    wgmma_touch(o);
+    release(&shared.empty[values.slot]);
+    pack<S::kN>();
+    scale_rows(keep, o);
+    ring = values;
+    ring.advance();
+  }
+
+  // The first block of an item, of which no row sees more than kKeys keys, with the last values of the item
+  // before.
+  template <int kKeys>
+  __device__ __forceinline__ void change_item(const RingCursor<S::kItemSlots>& before) {
+    RingCursor<S::kSlots> values = ring;
+    values.advance();
+    clear_if_needed(values);
+    issue_keys<kKeys>();
+    issue_values(values);
+    wgmma_wait<1>();
+    wgmma_touch(s);
+    release(&shared.empty[ring.slot]);
+    const RowState done = state;
+    state = {{-INFINITY, -INFINITY}, {0.0F, 0.0F}};
+    softmax<true, kKeys>(prefill_blocks(item(), S::kN).end - 1);
+    wgmma_wait<0>();
+    wgmma_touch(o);
+    release(&shared.empty[values.slot]);
+    pack<kKeys>();
+    write(before, done);
+    accumulate = 0;
+    ring = values;
+    ring.advance();
+  }
+
+  // The last values of all.
+  __device__ __forceinline__ void finish(const RingCursor<S::kItemSlots>& before) {
+    clear_if_needed(ring);
+    issue_values(ring);
+    wgmma_wait<0>();
+    wgmma_touch(o);
+    release(&shared.empty[ring.slot]);
+    ring.advance();
+    write(before, state);
+  }
+
+  __device__ __forceinline__ void write(const RingCursor<S::kItemSlots>& before, const RowState& done) {
+    write_rows<kD>(params, shared.work[before.slot].item, first_row, done, o);
+    release(&shared.work_empty[before.slot]);
+  }
+
+  // All blocks but the first: masks at both ends, none between.
+  __device__ __forceinline__ void steps() {
+    const PrefillItem& now = item();
+    const int begin = prefill_blocks(now, S::kN).begin;
+    const int last_begin = now.position + now.num_tokens - params.window;  // first key of the last row
+    const int all_begin = params.window > 0 && last_begin > 0 ? (last_begin + S::kN - 1) / S::kN : begin;
+    int block = prefill_blocks(now, S::kN).end - 2;
+    int masked_end = max((now.position + 1) / S::kN, begin);
+    while (true) {
+      for (; block >= masked_end; --block) step<true>(block);
+      if (block < begin) break;
+      for (; block >= all_begin; --block) step<false>(block);
+      if (block < begin) break;
+      masked_end = begin;
+    }
+    release(&shared.q_empty[q_ring.slot]);
+    q_ring.advance();
+  }
+};
+
+template <int kD, bool kSoftcap>
+__device__ __forceinline__ void consume_prefill(PrefillShared<kD>& shared, const PrefillParams& params,
+                                                int warpgroup) {
+  const int thread = static_cast<int>(threadIdx.x) % 128;
+  PrefillConsumer<kD, kSoftcap> consumer{shared, params, warpgroup * 64 + thread / 32 * 16 + thread % 32 / 4};
+  if (consumer.open_item()) {
+    consumer.template start<PrefillShape<kD>::kN>();
+    while (true) {
+      consumer.steps();
+      const auto before = consumer.items;
+      consumer.items.advance();
+      if (!consumer.open_item()) {
+        consumer.finish(before);
+        break;
+      }
+      if (consumer.first_is_half()) {
+        consumer.template change_item<64>(before);
+      } else {
+        consumer.template change_item<PrefillShape<kD>::kN>(before);
+      }
+    }
+  }
+}
+
+}  // namespace bifocal::kernels::cuda

@@ -1,0 +1,167 @@
+// The producer side of the prefill kernel: a warp that takes items, a warp that keeps the ring of blocks
+// full.
+#pragma once
+
+#include "kernels/cuda/prefill_shared.h"
+
+namespace bifocal::kernels::cuda {
+
+// Pages of an item from its last one down: ids, one per lane, the next ones already under way.
+struct PrefillPages {
+  const int32_t* table;
+  int first;
+  int top;  // page of lane 0; -1: there are no keys
+  int ids;
+  int next;
+
+  // Without the ids.
+  template <int kD>
+  static __device__ __forceinline__ PrefillPages of(const PrefillParams& params, const PrefillItem& item) {
+    constexpr int kN = PrefillShape<kD>::kN;
+    PrefillPages pages;
+    pages.table = params.page_table + item.seq * params.page_table_stride;
+    pages.first = item.kv_begin >> params.page_log2;
+    pages.top = (min(prefill_blocks(item, kN).end * kN, item.kv_len) - 1) >> params.page_log2;
+    return pages;
+  }
+  __device__ __forceinline__ int load(int page) const {
+    const int mine = page - static_cast<int>(threadIdx.x) % 32;
+    return mine >= first ? table[mine] : 0;
+  }
+  __device__ __forceinline__ int id(int page) {
+    if (page <= top - 32) {
+      top -= 32;
+      ids = next;
+      next = load(top - 32);
+    }
+    return __shfl_sync(~0U, ids, top - page);
+  }
+};
+
+// Takes items from the queue ahead of the others. Beyond the CTAs' first items exactly num_items draws are
+// made, those that find nothing included, so the last one can leave the queue as it was.
+template <int kD>
+__device__ __forceinline__ void schedule_prefill(PrefillShared<kD>& shared, const PrefillParams& params) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int num_items = params.queue->num_items;
+  int index = static_cast<int>(blockIdx.x);
+  RingCursor<PrefillShape<kD>::kItemSlots> ring;
+  while (true) {
+    mbarrier_wait(&shared.work_empty[ring.slot], ring.phase ^ 1);
+    PrefillItem item;
+    int id = 0;
+    if (index < num_items) {
+      item = params.items[index];
+      const PrefillPages pages = PrefillPages::of<kD>(params, item);
+      id = pages.load(pages.top);
+    }
+    if (lane == 0) shared.work[ring.slot].item = item;
+    shared.work[ring.slot].pages[lane] = id;
+    mbarrier_arrive(&shared.work_full[ring.slot]);
+    if (item.seq < 0) break;
+    ring.advance();
+    int taken = 0;
+    if (lane == 0) taken = atomicAdd(&params.queue->taken, 1);
+    if (lane == 0 && taken == num_items - 1) params.queue->taken = 0;
+    index = __shfl_sync(~0U, taken, 0) + static_cast<int>(gridDim.x);
+  }
+  launch_dependents();
+}
+
+// One lane of the producer warp does the copying; all look up pages.
+template <int kD>
+struct PrefillProducer {
+  using S = PrefillShape<kD>;
+  PrefillShared<kD>& shared;
+  const PrefillParams& params;
+  RingCursor<S::kSlots> ring;
+  RingCursor<S::kQSlots> q_ring;
+  int lane = static_cast<int>(threadIdx.x) % 32;
+
+  __device__ __forceinline__ void produce_queries(const PrefillItem& item) {
+    mbarrier_wait(&shared.q_empty[q_ring.slot], q_ring.phase ^ 1);
+    if (lane == 0) {
+      uint64_t* full = &shared.q_full[q_ring.slot];
+      mbarrier_expect(full, static_cast<uint32_t>(S::kPanels * 128) * params.q_rows);
+      for (int panel = 0; panel < S::kPanels; ++panel) {
+        load_tensor_3d(shared.q[q_ring.slot] + panel * S::kQPanelBytes, &params.q_map, full, 64 * panel,
+                       item.head * params.group, item.q_row, kEvictFirst);
+      }
+    }
+    q_ring.advance();
+  }
+
+  // Where the copy engine finds the tiles of a block.
+  struct Tiles {
+    int group[S::kTiles];
+    int outermost[S::kTiles];  // -1: the tile holds no keys of the item
+  };
+  __device__ __forceinline__ Tiles locate(const PrefillItem& item, PrefillPages& pages, int block) const {
+    Tiles tiles;
+#pragma unroll
+    for (int i = S::kTiles - 1; i >= 0; --i) {
+      const int token = (block * S::kTiles + i) * kTileTokens;
+      tiles.outermost[i] = -1;
+      if (token >= item.kv_len || token + kTileTokens <= item.kv_begin) continue;
+      const int page = token >> params.page_log2;
+      const int id = pages.id(page) + params.first_page;
+      tiles.group[i] = (token - (page << params.page_log2)) / 8 + item.head * params.origin.groups_per_head +
+                       id * params.origin.groups_per_page;
+      tiles.outermost[i] = params.origin.pages_outermost ? id : item.head;
+    }
+    return tiles;
+  }
+
+  __device__ __forceinline__ void produce_block(const CUtensorMap* map, const Tiles& tiles) {
+    mbarrier_wait(&shared.empty[ring.slot], ring.phase ^ 1);
+    if (lane == 0) {
+      uint64_t* full = &shared.full[ring.slot];
+      uint32_t bytes = 0;
+#pragma unroll
+      for (int i = 0; i < S::kTiles; ++i) bytes += tiles.outermost[i] >= 0 ? S::kTileBytes : 0;
+      mbarrier_expect(full, bytes);
+#pragma unroll
+      for (int i = S::kTiles - 1; i >= 0; --i) {
+        if (tiles.outermost[i] < 0) continue;
+        load_tensor_5d(shared.blocks[ring.slot] + i * S::kTileBytes, map, full, 0, 0, 0, tiles.group[i],
+                       tiles.outermost[i], kEvictLast);
+      }
+    }
+    ring.advance();
+  }
+};
+
+// Values trail keys by one block, across items: the order in which the consumers want them.
+template <int kD>
+__device__ __forceinline__ void produce_prefill(PrefillShared<kD>& shared, const PrefillParams& params) {
+  using S = PrefillShape<kD>;
+  PrefillProducer<kD> producer{shared, params};
+  RingCursor<S::kItemSlots> items;
+  typename PrefillProducer<kD>::Tiles before{};
+  bool any = false;
+  while (true) {
+    mbarrier_wait(&shared.work_full[items.slot], items.phase);
+    // Stays in shared memory: this warp has few registers. The consumers release it after their last block.
+    const PrefillWork& work = shared.work[items.slot];
+    const PrefillItem& item = work.item;
+    if (item.seq < 0) break;
+    if (S::kQSlots > 1) producer.produce_queries(item);
+    PrefillPages pages = PrefillPages::of<kD>(params, item);
+    pages.ids = work.pages[threadIdx.x % 32];
+    pages.next = pages.load(pages.top - 32);
+    int block = prefill_blocks(item, S::kN).end;
+    do {
+      const auto tiles = producer.locate(item, pages, --block);
+      producer.produce_block(params.k_map, tiles);
+      if (any) producer.produce_block(params.v_map, before);
+      // With one slot, the last item's rows are in use until its last keys are.
+      if (S::kQSlots == 1 && block == prefill_blocks(item, S::kN).end - 1) producer.produce_queries(item);
+      before = tiles;
+      any = true;
+    } while (block > prefill_blocks(item, S::kN).begin);
+    items.advance();
+  }
+  if (any) producer.produce_block(params.v_map, before);
+}
+
+}  // namespace bifocal::kernels::cuda
