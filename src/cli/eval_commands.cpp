@@ -4,6 +4,7 @@
 #include "base/progress.h"
 #include "cli/command.h"
 #include "cli/stack.h"
+#include "eval/accuracy.h"
 #include "eval/determinism.h"
 #include "eval/engine_generator.h"
 #include "eval/http_generator.h"
@@ -34,7 +35,49 @@ Expected<Source> open_source(const Settings& settings) {
   return source;
 }
 
+eval::AccuracyOptions accuracy_options(const EvalSettings& s, Progress& progress) {
+  eval::AccuracyOptions options;
+  options.num_shots = static_cast<int>(s.num_shots);
+  options.num_questions = static_cast<int>(s.num_questions);
+  options.parallel = static_cast<int>(s.parallel);
+  options.on_batch = [&progress, answered = uint64_t{0}](uint64_t now) mutable {
+    progress.advance(now - answered);
+    answered = now;
+  };
+  return options;
+}
+
+Status check_accuracy(const eval::AccuracyReport& report, double min_accuracy) {
+  const double accuracy = report.total().accuracy();
+  if (accuracy >= min_accuracy) return {};
+  return internal_error(fmt::format("accuracy {:.3f} is below --min-accuracy {:g}", accuracy, min_accuracy));
+}
+
 }  // namespace
+
+Status run_eval_gsm8k(const Settings& settings) {
+  const EvalSettings& s = settings.eval;
+  BIFOCAL_ASSIGN_OR_RETURN(const Source source, open_source(settings));
+  Progress progress("gsm8k", static_cast<uint64_t>(s.num_questions), "questions");
+  BIFOCAL_ASSIGN_OR_RETURN(
+      const auto report,
+      eval::run_gsm8k(*source.generator, s.gsm8k_path, s.gsm8k_shots_path, accuracy_options(s, progress)));
+  progress.finish();
+  fmt::print("{}", eval::gsm8k_text(report));
+  return check_accuracy(report, s.min_accuracy);
+}
+
+Status run_eval_mmlu(const Settings& settings) {
+  const EvalSettings& s = settings.eval;
+  BIFOCAL_ASSIGN_OR_RETURN(const Source source, open_source(settings));
+  Progress progress("mmlu", static_cast<uint64_t>(s.num_subjects * s.num_questions), "questions");
+  BIFOCAL_ASSIGN_OR_RETURN(
+      const auto report, eval::run_mmlu(*source.generator, s.mmlu_directory, static_cast<int>(s.num_subjects),
+                                        accuracy_options(s, progress)));
+  progress.finish();
+  fmt::print("{}", eval::mmlu_text(report));
+  return check_accuracy(report, s.min_accuracy);
+}
 
 Status run_eval_determinism(const Settings& settings) {
   const EvalSettings& s = settings.eval;

@@ -125,6 +125,14 @@ struct EvalSettings {
   int64_t max_new_tokens = 100;
   double frequency_penalty = 0;
   double presence_penalty = 0;
+  std::string gsm8k_path = "models/data/gsm.jsonl";
+  std::string gsm8k_shots_path = "models/data/gsm_fewshot.jsonl";
+  std::string mmlu_directory = "models/data/mmlu";
+  int64_t num_questions = 200;
+  int64_t num_subjects = 60;
+  int64_t num_shots = 5;
+  int64_t parallel = 64;
+  double min_accuracy = 0;
 };
 
 struct CommonSettings {

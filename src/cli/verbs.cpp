@@ -105,14 +105,67 @@ std::vector<Option> for_bench_mixed(Settings& s) {
   return join({std::move(grid), model_options(s.model), engine_options(s.engine), common_options(s.common)});
 }
 
-std::vector<Option> for_eval_determinism(Settings& s) {
+// An evaluation's own options, and where its answers come from: a server or a model.
+std::vector<Option> with_source(Settings& s, std::vector<Option> test) {
   constexpr std::string_view kSource = "Source";
+  std::vector<Option> source = {
+      {kSource, "--base-url", "URL", "Server to ask, for example http://127.0.0.1:8080; or give --model-path",
+       &s.eval.base_url},
+      {kSource, "--api-key", "KEY", "Key that the server wants", &s.eval.api_key},
+  };
+  std::vector<Option> model = model_options(s.model);
+  for (Option& option : model) {  // no positional: the model is one of two sources
+    std::erase_if(option.aliases, [](std::string_view alias) { return !alias.starts_with("-"); });
+  }
+  return join({std::move(source), std::move(test), std::move(model), engine_options(s.engine),
+               common_options(s.common)});
+}
+
+std::vector<Option> accuracy_options(EvalSettings& e) {
+  constexpr std::string_view kTest = "Test";
+  return {
+      {kTest,
+       "--num-shots",
+       "N",
+       "Solved questions in front of each",
+       &e.num_shots,
+       {"--ntrain"},
+       {},
+       0,
+       100},
+      {kTest, "--parallel", "N", "Questions asked at a time", &e.parallel, {}, {}, 1, 4096},
+      {kTest, "--min-accuracy", "F", "Exit with 1 below this", &e.min_accuracy, {}, {}, 0, 1},
+  };
+}
+
+std::vector<Option> for_eval_gsm8k(Settings& s) {
   constexpr std::string_view kTest = "Test";
   EvalSettings& e = s.eval;
   std::vector<Option> test = {
-      {kSource, "--base-url", "URL", "Server to ask, for example http://127.0.0.1:8080; or give --model-path",
-       &e.base_url},
-      {kSource, "--api-key", "KEY", "Key that the server wants", &e.api_key},
+      {kTest, "--data-path", "PATH", "GSM8K's test.jsonl; default: the bundled word problems", &e.gsm8k_path},
+      {kTest, "--shots-path", "PATH", "Where the shots come from; empty: the first lines of --data-path",
+       &e.gsm8k_shots_path},
+      {kTest, "--num-questions", "N", "The first so many lines", &e.num_questions, {}, {}, 1, 1e9},
+  };
+  return with_source(s, join({std::move(test), accuracy_options(e)}));
+}
+
+std::vector<Option> for_eval_mmlu(Settings& s) {
+  constexpr std::string_view kTest = "Test";
+  EvalSettings& e = s.eval;
+  std::vector<Option> test = {
+      {kTest, "--data-dir", "DIR", "MMLU's directory with dev and test; default: the bundled questions",
+       &e.mmlu_directory},
+      {kTest, "--nsub", "N", "Subjects, by name", &e.num_subjects, {}, {}, 1, 1e6},
+      {kTest, "--num-questions", "N", "The first so many of each subject", &e.num_questions, {}, {}, 1, 1e9},
+  };
+  return with_source(s, join({std::move(test), accuracy_options(e)}));
+}
+
+std::vector<Option> for_eval_determinism(Settings& s) {
+  constexpr std::string_view kTest = "Test";
+  EvalSettings& e = s.eval;
+  std::vector<Option> test = {
       {kTest, "--test-mode", "LIST", "single, mixed, prefix, radix_cache", &e.test_modes},
       {kTest, "--n-trials", "N", "Batches of a mode", &e.n_trials, {}, {}, 1, 100'000},
       {kTest,
@@ -139,11 +192,7 @@ std::vector<Option> for_eval_determinism(Settings& s) {
       {kTest, "--frequency-penalty", "F", "Of the counted prompts", &e.frequency_penalty, {}, {}, -2, 2},
       {kTest, "--presence-penalty", "F", "Of the counted prompts", &e.presence_penalty, {}, {}, -2, 2},
   };
-  std::vector<Option> model = model_options(s.model);
-  for (Option& option : model) {  // no positional: the model is one of two sources
-    std::erase_if(option.aliases, [](std::string_view alias) { return !alias.starts_with("-"); });
-  }
-  return join({std::move(test), std::move(model), engine_options(s.engine), common_options(s.common)});
+  return with_source(s, std::move(test));
 }
 
 std::vector<Option> for_docs(Settings& s) {
@@ -175,6 +224,8 @@ constexpr Verb kVerbs[] = {
      for_bench_mixed, run_bench_mixed},
     {"eval determinism", "Asks a server or a model the same again and again: does it always answer the same?",
      for_eval_determinism, run_eval_determinism},
+    {"eval gsm8k", "Accuracy on word problems, of a server or a model.", for_eval_gsm8k, run_eval_gsm8k},
+    {"eval mmlu", "Accuracy on multiple choice, of a server or a model.", for_eval_mmlu, run_eval_mmlu},
     {"docs", "Prints a generated page of the manual.", for_docs, run_docs},
     {"version", "Prints the version.", none, run_version},
 };

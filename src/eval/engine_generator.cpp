@@ -50,6 +50,7 @@ Expected<engine::GenerateRequest> EngineGenerator::make_request(const Query& que
   request.sampling.max_new_tokens = query.max_new_tokens;
   request.sampling.frequency_penalty = query.frequency_penalty;
   request.sampling.presence_penalty = query.presence_penalty;
+  request.sampling.stop = query.stop;
   request.return_logprob = true;
   return request;
 }

@@ -18,6 +18,7 @@ struct Query {
   int64_t max_new_tokens = 100;
   double frequency_penalty = 0.0;
   double presence_penalty = 0.0;
+  std::vector<std::string> stop;
 };
 
 struct Answer {

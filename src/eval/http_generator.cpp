@@ -30,6 +30,11 @@ std::string request_body(std::span<const Query> queries) {
     json.member("max_new_tokens", query.max_new_tokens);
     json.member("frequency_penalty", query.frequency_penalty);
     json.member("presence_penalty", query.presence_penalty);
+    if (!query.stop.empty()) {
+      json.key("stop").begin_array();
+      for (const std::string& stop : query.stop) json.value(stop);
+      json.end_array();
+    }
     json.end_object();
   }
   json.end_array().member("return_logprob", true).member("stream", false).end_object();

@@ -19,7 +19,7 @@ class Cli(unittest.TestCase):
         done = bifocal("--help")
         self.assertEqual(done.returncode, 0)
         for command in ("serve", "generate", "chat", "backends", "explain", "bench one-batch", "bench ceilings",
-                        "bench mixed", "bench conversations", "eval determinism"):
+                        "bench mixed", "bench conversations", "eval determinism", "eval gsm8k", "eval mmlu"):
             self.assertIn(command, done.stdout)
         self.assertEqual(bifocal("serve", "--help").returncode, 0)
 
@@ -86,10 +86,18 @@ class Cli(unittest.TestCase):
 
     def test_eval_determinism_in_process(self):
         done = bifocal("eval", "determinism", "--model-path", MODEL, "--test-mode", "single,prefix,radix_cache",
-                       "--n-trials", "2", "--n-start", "5", "--max-new-tokens", "8", "--batch-mates", "2")
+                       "--n-trials", "2", "--n-start", "5", "--max-new-tokens", "8", "--batch-mates", "2", "--deterministic")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertRegex(done.stdout, r"Prompt 0 with prefix length 1: total samples: \d+, Unique samples: 1")
         self.assertRegex(done.stdout, r"Prompt 3 with prefix length 4097: total samples: \d+, Unique samples: 1")
+
+    def test_eval_accuracy_in_process(self):
+        done = bifocal("eval", "gsm8k", "--model-path", MODEL, "--num-questions", "16", "--num-shots", "0", "--min-accuracy", "0.9", cwd=ROOT)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"^Accuracy: [01]\.\d{3}\nInvalid: 0\.000\nLatency: \d+\.\d{3} s\nOutput throughput: \d+\.\d{3} token/s\n$")
+        done = bifocal("eval", "mmlu", "--model-path", MODEL, "--nsub", "2", "--num-questions", "5", "--min-accuracy", "1.0", "--override", '{"rope_parameters":{"rope_type":"default","rope_theta":100.0}}', cwd=ROOT)
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertIn("below --min-accuracy", done.stderr)
 
     def test_eval_needs_one_source(self):
         for words in ((), ("--model-path", MODEL, "--base-url", "http://127.0.0.1:1")):

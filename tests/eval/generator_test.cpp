@@ -164,7 +164,7 @@ TEST(HttpGenerator, AServerThatIsWrongNowAndThenIsFound) {
 }
 
 TEST(HttpGenerator, AnswersOfAnotherShapeAreErrors) {
-  const Query query{"a", {}, 0, 1, 1, 0, 0};
+  const Query query{"a", {}, 0, 1, 1, 0, 0, {}};
   for (const auto& [status, body, expected] : std::vector<std::tuple<int, std::string, std::string>>{
            {200, "not json", "JSON"},
            {200, "{}", "a list of 1 answers"},
