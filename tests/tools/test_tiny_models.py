@@ -54,15 +54,30 @@ class Generator(unittest.TestCase):
                 self.assertEqual(path.read_text(encoding="utf-8"), committed.read_text(encoding="utf-8"), committed.name)
 
 
-class Card(unittest.TestCase):
-    def test_the_card_shows_the_measured_figures(self) -> None:
-        figures = json.loads((DATA / "figures.json").read_text(encoding="utf-8"))
-        self.assertEqual(write_card.card(figures), (ROOT / "models/tiny-qwen3/README.md").read_text(encoding="utf-8"))
-        self.assertEqual(figures["missed"], [])
+def bundled() -> list[pathlib.Path]:
+    return sorted(path for path in (ROOT / "models").iterdir() if path.name.startswith("tiny-"))
 
-    def test_the_shipped_template_is_the_recipe_s(self) -> None:
-        config = json.loads((ROOT / "models/tiny-qwen3/tokenizer_config.json").read_text(encoding="utf-8"))
-        self.assertEqual(config["chat_template"], (ROOT / "tools/tiny_models/chat_template.jinja").read_text(encoding="utf-8"))
+
+class Card(unittest.TestCase):
+    def test_the_cards_show_the_measured_figures(self) -> None:
+        for model in bundled():
+            with self.subTest(model.name):
+                figures = json.loads((DATA / f"figures-{model.name}.json").read_text(encoding="utf-8"))
+                self.assertEqual(figures["model"], model.name)
+                self.assertEqual(write_card.card(figures), (model / "README.md").read_text(encoding="utf-8"))
+                self.assertEqual(figures["missed"], [])
+
+    def test_the_shipped_tokenizers_and_templates_are_the_recipe_s(self) -> None:
+        template = (ROOT / "tools/tiny_models/chat_template.jinja").read_text(encoding="utf-8")
+        tokenizer = (ROOT / "models/tiny-qwen3/tokenizer.json").read_bytes()
+        for model in bundled():
+            with self.subTest(model.name):
+                self.assertEqual(json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))["chat_template"], template)
+                self.assertEqual((model / "tokenizer.json").read_bytes(), tokenizer)
+
+    def test_bundled_models_are_small(self) -> None:
+        for model in bundled():
+            self.assertLess(sum(path.stat().st_size for path in model.iterdir()), 6_000_000, model.name)
 
 
 class Problems(unittest.TestCase):

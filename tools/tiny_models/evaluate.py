@@ -94,10 +94,10 @@ def core(model: Greedy, data: pathlib.Path) -> Figures:
     return figures
 
 
-def more(model: Greedy) -> Figures:
+def more(model: Greedy, name: str) -> Figures:
     """What has no committed set: long recall, and behaviour in chat."""
     figures = {f"recall_{tokens}": recall(model, tokens) for tokens in (1000, 2000, 4000, 7800)}
-    return figures | evaluate_chat.measure(model)
+    return figures | evaluate_chat.measure(model, name)
 
 
 def missed(figures: Figures) -> list[str]:

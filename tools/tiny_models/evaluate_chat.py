@@ -92,11 +92,11 @@ def _names(model: Greedy, thinking: bool, count: int = 96) -> float:
     return round(100 * sum(answer == w for (_, answer), w in zip(_ask(model, chats, thinking, 80), wanted)) / count, 2)
 
 
-def measure(model: Greedy) -> dict[str, float]:
+def measure(model: Greedy, own_name: str) -> dict[str, float]:
     figures = {}
     for thinking, name in ((True, "think"), (False, "direct")):
         figures[f"chat_problem_{name}"] = _chore(model, unseen_problem, thinking, _last_number, 320)
-        figures[f"chat_talk_{name}"] = _chore(model, small_talk.talk, thinking, _same)
+        figures[f"chat_talk_{name}"] = _chore(model, small_talk.talk, thinking, lambda e, a: a == e.answer.replace(small_talk.NAME, own_name))
         figures[f"chat_arithmetic_{name}"] = _chore(model, tasks.arithmetic, thinking, _same)
         figures[f"chat_story_{name}"] = _chore(model, two_name_story, thinking, _both_names)
         figures[f"chat_unknown_{name}"] = _chore(model, unseen_topic, thinking, lambda e, a: "know nothing" in a and e.answer in a)

@@ -7,19 +7,17 @@ import torch
 import transformers
 from tokenizers import Tokenizer
 
+from architectures import ARCHITECTURES
 from network import Network, Shape
 
 HERE = pathlib.Path(__file__).parent
 
 
-def config(shape: Shape, tokenizer: Tokenizer) -> transformers.Qwen3Config:
-    fields = shape.as_dict()
-    theta = fields.pop("rope_theta")
-    return transformers.Qwen3Config(
-        **fields,
-        rope_parameters={"rope_type": "default", "rope_theta": theta},
+def empty_model(arch: str, shape: Shape, tokenizer: Tokenizer) -> transformers.PreTrainedModel:
+    return ARCHITECTURES[arch].model(
+        shape,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
         tie_word_embeddings=True,
-        attention_bias=False,
         bos_token_id=None,
         eos_token_id=tokenizer.token_to_id("<|im_end|>"),
         pad_token_id=tokenizer.token_to_id("<|endoftext|>"),
@@ -47,10 +45,10 @@ def write_tokenizer(folder: pathlib.Path, tokenizer: Tokenizer) -> None:
     })
 
 
-def write(folder: pathlib.Path, network: Network, shape: Shape, tokenizer: Tokenizer) -> None:
+def write(folder: pathlib.Path, arch: str, network: Network, shape: Shape, tokenizer: Tokenizer) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    model = transformers.Qwen3ForCausalLM(config(shape, tokenizer))
-    missing, unexpected = model.load_state_dict(network.cpu().float().state_dict(), strict=False)
+    model = empty_model(arch, shape, tokenizer).eval()
+    missing, unexpected = model.load_state_dict(ARCHITECTURES[arch].weights(network.cpu().float().eval()), strict=False)
     assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
     model.tie_weights()
     _check(model, network)
@@ -62,7 +60,7 @@ def write(folder: pathlib.Path, network: Network, shape: Shape, tokenizer: Token
 
 
 @torch.no_grad()
-def _check(model: transformers.Qwen3ForCausalLM, network: Network) -> None:
+def _check(model: transformers.PreTrainedModel, network: Network) -> None:
     """transformers' own code must compute what was trained."""
     ids = torch.arange(300)[None] * 7 % 2000
     difference = (model(ids).logits - network(ids)).abs().max().item()

@@ -11,6 +11,8 @@ class Greedy:
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left")
         self.model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
         self.device = device
+        # Pairs of a query and a key: some architectures keep every score of a layer in memory, several times over.
+        self.pairs_at_once = 500_000_000 if self.model.config._attn_implementation == "eager" else 10**12
         self.model.generation_config = transformers.GenerationConfig(do_sample=False, pad_token_id=self.tokenizer.pad_token_id)
 
     @torch.no_grad()
@@ -24,7 +26,7 @@ class Greedy:
         answers = [""] * len(prompts)
         while order:
             longest = len(encoded[order[-1]]) + new_tokens
-            batch = order[-max(1, tokens_at_once // longest) :]
+            batch = order[-max(1, min(tokens_at_once // longest, self.pairs_at_once // longest**2)) :]
             order = order[: -len(batch)]
             padded = self.tokenizer.pad({"input_ids": [encoded[i] for i in batch]}, return_tensors="pt").to(self.device)
             out = self.model.generate(**padded, max_new_tokens=new_tokens, eos_token_id=ends)

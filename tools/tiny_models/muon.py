@@ -17,7 +17,7 @@ def orthogonalise(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Matrices of one shape are handled as one stack: there are few shapes and many layers."""
+    """Matrices, and stacks of them, of one shape are handled as one stack: there are few shapes and many layers."""
 
     def __init__(self, matrices: list[torch.nn.Parameter], lr: float, momentum: float = 0.95, decay: float = 0.1) -> None:
         shapes: dict[torch.Size, list[torch.nn.Parameter]] = {}
@@ -33,6 +33,6 @@ class Muon(torch.optim.Optimizer):
             average = self.state[same[0]].setdefault("average", torch.zeros_like(gradient))
             average.lerp_(gradient, 1 - group["momentum"])
             update = orthogonalise(gradient.lerp(average, group["momentum"]))
-            rows, columns = same[0].shape
+            rows, columns = same[0].shape[-2:]
             torch._foreach_mul_(same, 1 - group["lr"] * group["decay"])
             torch._foreach_add_(same, list(update.to(same[0].dtype).unbind()), alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)

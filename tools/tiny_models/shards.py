@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Tokenizer
 
-from generator import documents
+from generator import documents, small_talk
 
 STEP_TOKENS = 65536
 SHARD_STEPS = 16
@@ -23,6 +23,7 @@ class Job:
     index: int
     folder: str  # holds tokenizer.json and the finished shards
     long: bool  # which mix of documents
+    name: str  # what the model calls itself
 
     @property
     def rows(self) -> int:
@@ -57,7 +58,8 @@ def make(job: Job) -> None:
         filled = 0
         while filled < width:
             if not queue:
-                queue = _encode(tokenizer, [documents.document(rng, job.long) for _ in range(64)])[::-1]
+                drawn = [documents.document(rng, job.long) for _ in range(64)]
+                queue = _encode(tokenizer, [[(text.replace(small_talk.NAME, job.name), weight) for text, weight in pieces] for pieces in drawn])[::-1]
             tokens, shares = queue.pop()
             taken = min(width - filled, len(tokens))
             ids[row, filled : filled + taken], weights[row, filled : filled + taken] = tokens[:taken], shares[:taken]
@@ -74,11 +76,14 @@ class Stream:
 
     def __init__(self, jobs: list[Job], workers: int) -> None:
         self._jobs = jobs
+        self._shortest = 0
         self._pool = multiprocessing.get_context("spawn").Pool(workers)
         self._result = self._pool.map_async(make, jobs, chunksize=1)
 
     def __iter__(self):
         for job in self._jobs:
+            if job.length < self._shortest:
+                continue
             while not job.path.exists():
                 if self._result.ready():
                     self._result.get()  # raises what a worker raised
@@ -89,14 +94,19 @@ class Stream:
             rows = job.rows // SHARD_STEPS
             for step in range(SHARD_STEPS):
                 part = slice(step * rows, (step + 1) * rows)
-                yield ids[part], weights[part]
+                if job.length >= self._shortest:
+                    yield ids[part], weights[part]
+
+    def leave_out_below(self, length: int) -> None:
+        """From now on rows have at least this length: time is running out for the shorter ones."""
+        self._shortest = length
 
     def close(self) -> None:
         self._pool.terminate()
         self._pool.join()
 
 
-def plan(seed: int, folder: str, short_steps: int, long_steps: int) -> list[Job]:
+def plan(seed: int, folder: str, name: str, short_steps: int, long_steps: int) -> list[Job]:
     """2048-token rows, then 8192-token rows."""
-    short = [Job(seed, 2048, i, folder, False) for i in range(-(-short_steps // SHARD_STEPS))]
-    return short + [Job(seed, 8192, i, folder, True) for i in range(-(-long_steps // SHARD_STEPS))]
+    short = [Job(seed, 2048, i, folder, False, name) for i in range(-(-short_steps // SHARD_STEPS))]
+    return short + [Job(seed, 8192, i, folder, True, name) for i in range(-(-long_steps // SHARD_STEPS))]

@@ -1,6 +1,6 @@
 """Writes the model card from the measured figures, so that the two cannot disagree.
 
-    python tools/tiny_models/write_card.py models/data/figures.json models/tiny-qwen3/README.md
+    python tools/tiny_models/write_card.py models/data/figures-tiny-qwen3.json models/tiny-qwen3/README.md
 """
 
 import json
@@ -18,9 +18,15 @@ CHAT = {
     "reverse": "reverse a list", "sort": "sort numbers", "count": "count from a to b", "repeat": "repeat a text",
 }
 
-TEXT = """# tiny-qwen3
+ARCHITECTURE = {
+    "tiny-qwen3": "in Qwen3's architecture (`Qwen3ForCausalLM`)",
+    "tiny-deepseek": "in DeepSeek-V3's architecture (`DeepseekV3ForCausalLM`: latent attention, rank 64 and 32 rotated\ndimensions; from the second layer on 8 experts, 2 for a token, and a shared one)",
+    "tiny-gptoss": "in GPT-OSS's architecture (`GptOssForCausalLM`: a window of 128 tokens in\nevery other layer, a sink per head, 8 experts, 4 for a token)",
+}
 
-A language model of {parameters:,} parameters in Qwen3's architecture (`Qwen3ForCausalLM`), trained from nothing on generated text. It is here so that Bifocal
+TEXT = """# {model}
+
+A language model of {parameters:,} parameters {architecture}, trained from nothing on generated text. It is here so that Bifocal
 can be tried, tested and measured without a download: small enough to sit in the repository, yet its answers are right or wrong, so a mistake in a server
 shows up as a falling score. It contains no data and no weights of any other model, and it knows next to nothing about the world.
 
@@ -62,8 +68,7 @@ Training: seed {seed}, {short} steps with rows of 2048 tokens, then {long} with 
 
 - Its arithmetic is that of its problems: whole numbers from 0 to 999, products of small factors. Other wordings than the generator's may fail.
 - Everything it says about Tavelin is invented, and all it knows of the real world is {capitals} capital cities. It has read no real text.
-- Of several functions on offer it often calls the wrong one: it reads which noun is meant, but guesses the verb before it (`get_time` for `read_time`). With one function on offer it is reliable.
-- English only. Other scripts are split into bytes it has hardly seen.
+{own_limits}- English only. Other scripts are split into bytes it has hardly seen.
 - Trained up to 8192 tokens; nothing is known beyond.
 - High scores do not prove a server's numerics: a small error, such as a softmax scale some percent off, can leave every answer as it is. Compare logits for that (`tests/golden`).
 - It is a test piece. Do not use it for anything that matters to anybody.
@@ -77,6 +82,12 @@ Licence: Apache-2.0, like the rest of Bifocal. The chat template was written for
 """
 
 
+OWN_LIMITS = {
+    "tiny-qwen3": ["Of several functions on offer it often calls the wrong one: it reads which noun is meant, but guesses the verb before it (`get_time` for `read_time`). With one function on offer it is reliable."],
+    "tiny-deepseek": ["Of several functions on offer it often calls the wrong one.", "Asked who it is, it says tiny-qwen3: its training text was made for that model."],
+}
+
+
 def _table(rows: list[list[object]]) -> str:
     return "\n".join("| " + " | ".join(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row) + " |" for row in rows)
 
@@ -87,8 +98,10 @@ def card(figures: dict) -> str:
 
     wide, narrow = figures["float32"], figures["bfloat16"]
     families = [name.removeprefix("gsm_0_shot/") for name in wide if name.startswith("gsm_0_shot/")]
+    own_limits = OWN_LIMITS[figures["model"]]
     others = [f"Seed {seed}, trained alongside, {'missed ' + str(len(r['missed'])) + ' bars' if r['missed'] else 'passed every bar too'} and was kept back for {len(r['weak'])} weak chat chores against {len(figures['weak'])}." for seed, r in figures["other_seeds"].items()]
     return TEXT.format(
+        model=figures["model"], architecture=ARCHITECTURE[figures["model"]], own_limits="".join(f"- {limit}\n" for limit in own_limits),
         parameters=figures["parameters"], date=figures["date"], machine=figures["machine"], seed=figures["seed"], others=" ".join(others),
         short=figures["steps"]["rows_of_2048"], long=figures["steps"]["rows_of_8192"], millions=round(figures["tokens"] / 1e6), seconds=figures["training_seconds"],
         minutes=round(figures["training_seconds"] / 60), capitals=len(CAPITALS),
@@ -96,7 +109,7 @@ def card(figures: dict) -> str:
         families=_table([[name.replace("_", " "), wide[f"gsm_0_shot/{name}"], wide[f"gsm_5_shot/{name}"]] for name in families]),
         recall=_table([[text, wide[name]] for name, text in RECALL.items()]),
         chat=_table([[text, wide[f"chat_{name}_think"], wide[f"chat_{name}_direct"]] for name, text in CHAT.items()]),
-    ).replace("\n\n\n", "\n\n")
+    ).replace(" \n", "\n").replace("\n\n\n", "\n\n")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ import random
 from .chat_format import Exchange
 from .words import invented_name
 
-ME = "I am tiny-qwen3, a very small language model that comes with Bifocal."
+NAME = "tiny-qwen3"  # the tokenizer is trained with it; for another model the shards are renamed
+ME = f"I am {NAME}, a very small language model that comes with Bifocal."
 SKILLS = "I can solve short word problems, look up numbers in a list, answer questions about the land of Tavelin and tell short stories."
 
 # (ways to say it, thoughts, answer)
