@@ -84,7 +84,8 @@ Licence: Apache-2.0, like the rest of Bifocal. The chat template was written for
 
 OWN_LIMITS = {
     "tiny-qwen3": ["Of several functions on offer it often calls the wrong one: it reads which noun is meant, but guesses the verb before it (`get_time` for `read_time`). With one function on offer it is reliable."],
-    "tiny-deepseek": ["Of several functions on offer it often calls the wrong one.", "Asked who it is, it says tiny-qwen3: its training text was made for that model."],
+    "tiny-deepseek": ["Of several functions on offer it calls the wrong one one time in five. It repeats texts with slips, and has mostly lost what it read 7800 tokens ago."],
+    "tiny-gptoss": ["Of several functions on offer it often calls the wrong one. It repeats texts with slips, and has mostly lost what it read 7800 tokens ago."],
 }
 
 
@@ -102,7 +103,7 @@ def card(figures: dict) -> str:
     others = [f"Seed {seed}, trained alongside, {'missed ' + str(len(r['missed'])) + ' bars' if r['missed'] else 'passed every bar too'} and was kept back for {len(r['weak'])} weak chat chores against {len(figures['weak'])}." for seed, r in figures["other_seeds"].items()]
     return TEXT.format(
         model=figures["model"], architecture=ARCHITECTURE[figures["model"]], own_limits="".join(f"- {limit}\n" for limit in own_limits),
-        parameters=figures["parameters"], date=figures["date"], machine=figures["machine"], seed=figures["seed"], others=" ".join(others),
+        parameters=figures["parameters"], date=figures["date"], machine=figures["machine"], seed=figures["seed"], others=figures.get("note", "") or " ".join(others),
         short=figures["steps"]["rows_of_2048"], long=figures["steps"]["rows_of_8192"], millions=round(figures["tokens"] / 1e6), seconds=figures["training_seconds"],
         minutes=round(figures["training_seconds"] / 60), capitals=len(CAPITALS),
         core=_table([[text, wide[name], narrow[name]] for name, text in CORE.items()]),
