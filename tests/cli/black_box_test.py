@@ -99,6 +99,12 @@ class Cli(unittest.TestCase):
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
         self.assertIn("below --min-accuracy", done.stderr)
 
+    def test_other_families_answer_right(self):
+        for model, *flags in (("tiny-gptoss",), *(("tiny-deepseek", "--mla-prefill-form", form) for form in ("absorbed", "expanded", "chunked"))):
+            with self.subTest(model=model, flags=flags):
+                done = bifocal("eval", "gsm8k", "--model-path", str(ROOT / "models" / model), "--num-questions", "32", "--num-shots", "5", "--min-accuracy", "0.95", *flags, cwd=ROOT)
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
     def test_eval_needs_one_source(self):
         for words in ((), ("--model-path", MODEL, "--base-url", "http://127.0.0.1:1")):
             done = bifocal("eval", "determinism", *words)
