@@ -202,7 +202,7 @@ TEST_P(SpanKernels, SinksEnterTheDenominatorOnce) {
 TEST_P(SpanKernels, MergedResultsAreTheWhole) {
   const float sink = 0.5F;
   const Rows whole = reference(&sink);
-  const SpanKernel& kernel = span_kernels()[1];
+  const SpanKernel kernel = span_kernels()[1];
   const Rows parts[] = {finish(span(kernel, 0, 0)), finish(span(kernel, 128, kKeys)),
                         finish(span(kernel, 0, 0)), finish(span(kernel, 0, 64), &sink),
                         finish(span(kernel, 64, 128))};
