@@ -59,18 +59,9 @@ Status attend_gqa(const ModelSpec& spec, const GqaWeights& weights, const Attend
     ops.norm_heads(q, stride, attention.num_heads, weights.q_norm, spec.norm_eps, num_tokens);
     ops.norm_heads(k, stride, attention.num_kv_heads, weights.k_norm, spec.norm_eps, num_tokens);
   }
-  cpu::RopeArgs rope;
-  rope.x = q;
-  rope.x_stride = stride;
-  rope.num_heads = attention.num_heads + attention.num_kv_heads;  // k's heads follow q's
-  rope.head_dim = attention.head_dim;
-  rope.rotary_dim = spec.rope.rotary_dim;
-  rope.style = spec.rope.style;
-  rope.inv_freq = spec.rope.inv_freq;
-  rope.attention_factor = spec.rope.attention_factor;
-  rope.positions = rows.positions.data();
-  rope.num_tokens = num_tokens;
-  cpu::rope(rope, ops.pool());
+  // k's heads follow q's.
+  ops.rotate(spec.rope, q, stride, attention.num_heads + attention.num_kv_heads, attention.head_dim,
+             rows.positions);
 
   attention::LayerInputs inputs;
   inputs.q = q;

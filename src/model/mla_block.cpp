@@ -104,22 +104,8 @@ Status attend_mla(const ModelSpec& spec, const MlaWeights& weights, const Attend
   ops.multiply(args.x, hidden, num_tokens, weights.kv_a, weights.kv_a_bias, kv, stride);
   ops.norm(kv, stride, weights.kv_a_norm, mla.norm_eps, num_tokens, kv, stride);
 
-  const auto rotate = [&](float* x, int num_heads, int head_dim) {
-    cpu::RopeArgs rope;
-    rope.x = x;
-    rope.x_stride = stride;
-    rope.num_heads = num_heads;
-    rope.head_dim = head_dim;
-    rope.rotary_dim = spec.rope.rotary_dim;
-    rope.style = spec.rope.style;
-    rope.inv_freq = spec.rope.inv_freq;
-    rope.attention_factor = spec.rope.attention_factor;
-    rope.positions = rows.positions.data();
-    rope.num_tokens = num_tokens;
-    cpu::rope(rope, ops.pool());
-  };
-  rotate(q + mla.qk_nope_head_dim, mla.num_heads, mla.qk_head_dim());
-  rotate(kv + mla.kv_lora_rank, 1, mla.qk_rope_head_dim);
+  ops.rotate(spec.rope, q + mla.qk_nope_head_dim, stride, mla.num_heads, mla.qk_head_dim(), rows.positions);
+  ops.rotate(spec.rope, kv + mla.kv_lora_rank, stride, 1, mla.qk_rope_head_dim, rows.positions);
 
   attention::MlaInputs inputs;
   inputs.q = q;

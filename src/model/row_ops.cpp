@@ -49,6 +49,22 @@ cpu::GemmArgs RowOps::product(const float* a, int64_t lda, int64_t num_rows, con
   return args;
 }
 
+void RowOps::rotate(const RopeSpec& rope, float* x, int64_t token_stride, int num_heads, int head_dim,
+                    std::span<const int32_t> positions) const {
+  cpu::RopeArgs args;
+  args.x = x;
+  args.x_stride = token_stride;
+  args.num_heads = num_heads;
+  args.head_dim = head_dim;
+  args.rotary_dim = rope.rotary_dim;
+  args.style = rope.style;
+  args.inv_freq = rope.inv_freq;
+  args.attention_factor = rope.attention_factor;
+  args.positions = positions.data();
+  args.num_tokens = static_cast<int64_t>(positions.size());
+  cpu::rope(args, *pool_);
+}
+
 void RowOps::multiply(const float* a, int64_t lda, int64_t num_rows, const cpu::PackedMatrix& w,
                       const Tensor& bias, float* c, int64_t ldc, bool accumulate) const {
   if (num_rows == 0) return;

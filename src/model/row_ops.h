@@ -6,6 +6,7 @@
 
 #include "base/thread_pool.h"
 #include "kernels/cpu/gemm.h"
+#include "model/spec.h"
 #include "tensor/tensor.h"
 
 namespace bifocal::model {
@@ -24,6 +25,10 @@ class RowOps {
   // In place, each head of weight's length alone: heads [T, num_heads, D] at token_stride.
   void norm_heads(float* heads, int64_t token_stride, int num_heads, const Tensor& weight, float eps,
                   int64_t num_tokens) const;
+  // Rotates the first rope.rotary_dim of head_dim values of each head in place: x [T, num_heads, head_dim] at
+  // token_stride.
+  void rotate(const RopeSpec& rope, float* x, int64_t token_stride, int num_heads, int head_dim,
+              std::span<const int32_t> positions) const;
   // c[t] (+)= w a[t] + bias; an empty bias is none. Rows of a and c lie at lda and ldc.
   void multiply(const float* a, int64_t lda, int64_t num_rows, const kernels::cpu::PackedMatrix& w,
                 const Tensor& bias, float* c, int64_t ldc, bool accumulate = false) const;
