@@ -37,11 +37,7 @@ MlaAbsorbed::MlaAbsorbed(const AttentionDesc& desc, const PlanLimits& limits)
 size_t MlaAbsorbed::gemm_scratch_bytes() const {
   const int64_t rows = std::max(max_tokens_, kGroupedRows);
   const int64_t k = std::max(desc_.head_dim_v, desc_.expanded_head_dim_k);
-  size_t bytes = 0;
-  for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
-    bytes = std::max(bytes, cpu::gemm_scratch_bytes(rows, k, dtype));
-  }
-  return bytes;
+  return cpu::gemm_scratch_bytes(rows, k);
 }
 
 Status MlaAbsorbed::run(const Plan& plan, uint64_t step, const MlaInputs& inputs,

@@ -62,11 +62,7 @@ int64_t MlaExpanded::up_stride() const {
 }
 
 size_t MlaExpanded::gemm_scratch_bytes() const {
-  size_t bytes = 0;
-  for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
-    bytes = std::max(bytes, cpu::gemm_scratch_bytes(kExpandTokens, latent_.head_dim_v, dtype));
-  }
-  return bytes;
+  return cpu::gemm_scratch_bytes(kExpandTokens, latent_.head_dim_v);
 }
 
 size_t MlaExpanded::plan_buffer_bytes() const {
@@ -221,12 +217,7 @@ kernels::PagedKv MlaExpanded::pages(const MlaWorkspace& workspace) const {
   kv.head_dim_k = expanded_.head_dim_k;
   kv.head_dim_v = expanded_.head_dim_v;
   kv.page_size = expanded_.page_size;
-  kv.k_token_stride = kv.head_dim_k;
-  kv.k_head_stride = kv.k_token_stride * kv.page_size;
-  kv.k_page_stride = kv.k_head_stride * kv.num_kv_heads;
-  kv.v_token_stride = kv.head_dim_v;
-  kv.v_head_stride = kv.v_token_stride * kv.page_size;
-  kv.v_page_stride = kv.v_head_stride * kv.num_kv_heads;
+  kernels::set_dense_strides(kv);
   return kv;
 }
 

@@ -126,12 +126,7 @@ Expected<AttentionProblem> AttentionProblem::create(const AttentionShape& shape,
   kv.head_dim_k = shape.head_dim_k;
   kv.head_dim_v = shape.head_dim_v;
   kv.page_size = shape.page_size;
-  kv.k_token_stride = shape.head_dim_k;
-  kv.v_token_stride = shape.head_dim_v;
-  kv.k_head_stride = kv.k_token_stride * shape.page_size;
-  kv.v_head_stride = kv.v_token_stride * shape.page_size;
-  kv.k_page_stride = kv.k_head_stride * shape.num_kv_heads;
-  kv.v_page_stride = kv.v_head_stride * shape.num_kv_heads;
+  kernels::set_dense_strides(kv);
   problem.inputs_.q = problem.q_.view().as<float>();
   problem.inputs_.q_stride = problem.q_.view().strides[0];
   problem.inputs_.out = problem.out_.view().as<float>();

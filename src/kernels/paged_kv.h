@@ -21,4 +21,14 @@ struct PagedKv {
   int64_t v_page_stride = 0, v_head_stride = 0, v_token_stride = 0;
 };
 
+// The strides of our layout, from the other members.
+inline void set_dense_strides(PagedKv& kv) {
+  kv.k_token_stride = kv.head_dim_k;
+  kv.k_head_stride = kv.k_token_stride * kv.page_size;
+  kv.k_page_stride = kv.k_head_stride * kv.num_kv_heads;
+  kv.v_token_stride = kv.head_dim_v;
+  kv.v_head_stride = kv.v_token_stride * kv.page_size;
+  kv.v_page_stride = kv.v_head_stride * kv.num_kv_heads;
+}
+
 }  // namespace bifocal::kernels

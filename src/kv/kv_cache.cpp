@@ -95,12 +95,12 @@ kernels::PagedKv KvCache::layer(size_t index) const {
   kv.head_dim_k = layer.shape.head_dim_k;
   kv.head_dim_v = layer.shape.head_dim_v;
   kv.page_size = page_size_;
-  kv.k_token_stride = kv.head_dim_k;
-  kv.k_head_stride = kv.k_token_stride * page_size_;
-  kv.k_page_stride = kv.k_head_stride * kv.num_kv_heads;
-  kv.v_token_stride = layer.shape.values_in_keys ? kv.head_dim_k : kv.head_dim_v;
-  kv.v_head_stride = kv.v_token_stride * page_size_;
-  kv.v_page_stride = kv.v_head_stride * kv.num_kv_heads;
+  kernels::set_dense_strides(kv);
+  if (layer.shape.values_in_keys) {
+    kv.v_token_stride = kv.k_token_stride;
+    kv.v_head_stride = kv.k_head_stride;
+    kv.v_page_stride = kv.k_page_stride;
+  }
   return kv;
 }
 

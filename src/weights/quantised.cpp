@@ -4,10 +4,10 @@
 
 #include <array>
 #include <bit>
-#include <cmath>
 #include <cstring>
-#include <limits>
 #include <string>
+
+#include "kernels/cpu/float_bits.h"
 
 namespace bifocal::weights {
 namespace {
@@ -34,16 +34,6 @@ Expected<Quantisation> parse_fp8(const JsonReader& settings) {
                     settings.path_of("weight_block_size")));
   }
   return Quantisation{QuantMethod::fp8, (*block)[0], (*block)[1]};
-}
-
-// e4m3 without infinities: 1 sign, 4 exponent (bias 7) and 3 mantissa bits; all ones is NaN.
-float float_of_e4m3(int code) {
-  const int exponent = code >> 3 & 15;
-  const int mantissa = code & 7;
-  float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9)
-                                  : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
-  if ((code & 127) == 127) magnitude = std::numeric_limits<float>::quiet_NaN();
-  return (code & 128) != 0 ? -magnitude : magnitude;
 }
 
 float scale_at(const QuantisedTensor& tensor, int64_t i) {
@@ -87,7 +77,9 @@ Expected<Quantisation> parse_quantisation(const JsonReader& config) {
 void dequantise_fp8(const QuantisedTensor& tensor, int64_t n, int64_t k, float* out) {
   static const auto values = [] {
     std::array<float, 256> table{};
-    for (int code = 0; code < 256; ++code) table[static_cast<size_t>(code)] = float_of_e4m3(code);
+    for (size_t code = 0; code < table.size(); ++code) {
+      table[code] = kernels::cpu::float_from_f8_e4m3(static_cast<uint8_t>(code));
+    }
     return table;
   }();
   const int64_t columns = tensor.quantisation.block_columns;

@@ -211,6 +211,11 @@ size_t gemm_scratch_bytes(int64_t m, int64_t k, DType weight_dtype) {
          static_cast<size_t>(kernel.row_value_bytes);
 }
 
+size_t gemm_scratch_bytes(int64_t m, int64_t k) {
+  return std::max({gemm_scratch_bytes(m, k, DType::f32), gemm_scratch_bytes(m, k, DType::f16),
+                   gemm_scratch_bytes(m, k, DType::bf16)});
+}
+
 void gemm(const GemmArgs& args, void* scratch, ThreadPool& pool) {
   BIFOCAL_CHECK(args.w != nullptr && args.w->kernel() != nullptr);
   if (args.m <= 0) return;

@@ -54,6 +54,7 @@ struct GemmArgs {
 // Scratch that gemm needs for m rows of k values (A converted or packed); 64-byte aligned memory of the
 // caller's.
 size_t gemm_scratch_bytes(int64_t m, int64_t k, DType weight_dtype);
+size_t gemm_scratch_bytes(int64_t m, int64_t k);  // for weights of any dtype
 void gemm(const GemmArgs& args, void* scratch, ThreadPool& pool);
 
 // Independent products with weights of one dtype, in one hand-over to the pool: experts of a layer, heads of

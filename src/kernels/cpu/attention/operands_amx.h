@@ -27,6 +27,17 @@ constexpr int whole_steps(int n) {
   return (n + kDepth - 1) / kDepth;
 }
 
+// fn(number, head, first row, rows) for each group of at most kRows query rows of one KV head.
+template <int kRows, class Fn>
+void for_groups(int num_heads, int num_rows, Fn fn) {
+  int group = 0;
+  for (int h = 0; h < num_heads; ++h) {
+    for (int r = 0; r < num_rows; r += kRows, ++group) {
+      fn(group, h, r, num_rows - r < kRows ? num_rows - r : kRows);
+    }
+  }
+}
+
 // The tile intrinsics don't name the memory that they read: what was stored before must have been written.
 inline void complete_stores() {
   __asm__ volatile("" ::: "memory");

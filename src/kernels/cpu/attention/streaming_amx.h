@@ -62,21 +62,10 @@ int64_t query_floats(int head_dim_k) {
   return int64_t{kMaxGroups} * whole_steps(head_dim_k) * kTileFloats;
 }
 
-// fn(number, head, first row, rows) for each group of a tile.
-template <class Fn>
-void for_groups(int num_heads, int num_rows, Fn fn) {
-  int group = 0;
-  for (int h = 0; h < num_heads; ++h) {
-    for (int r = 0; r < num_rows; r += kMaxGroupRows, ++group) {
-      fn(group, h, r, num_rows - r < kMaxGroupRows ? num_rows - r : kMaxGroupRows);
-    }
-  }
-}
-
 // packed: for each group [steps][16 pairs of dims][query_floats].
 void pack_queries(const QueryTile& tile, float* packed) {
   const Group group(tile.num_rows);
-  for_groups(tile.num_heads, tile.num_rows, [&](int, int h, int r, int rows) {
+  for_groups<kMaxGroupRows>(tile.num_heads, tile.num_rows, [&](int, int h, int r, int rows) {
     for (int first = 0; first < tile.head_dim; first += kDepth, packed += group.query_tile()) {
       Vec columns[kTile];
       for (Vec& column : columns) column = zero();
@@ -214,7 +203,7 @@ void span(const SpanArgs& args) {
     float shrink[kLimits.max_rows];
     RowTile tiles[kKeyTiles];
     configure_tiles(kTile, 4 * kQueryParts * group.rows, kTile, 4 * kQueryParts * group.rows);
-    for_groups(args.num_heads, args.num_rows, [&](int number, int h, int r, int rows) {
+    for_groups<kMaxGroupRows>(args.num_heads, args.num_rows, [&](int number, int h, int r, int rows) {
       if (r == 0) {
         place(keys.k, h * args.kv.k_head_stride, args.head_dim_k, args.kv.k_token_stride, scratch.keys,
               tiles);
@@ -233,7 +222,7 @@ void span(const SpanArgs& args) {
 
     const KeyRange key_tiles{keys.begin / kTile, (keys.end + kTile - 1) / kTile};
     configure_tiles(group.weight_rows(), 64, group.weight_rows(), 64);
-    for_groups(args.num_heads, args.num_rows, [&](int number, int h, int r, int rows) {
+    for_groups<kMaxGroupRows>(args.num_heads, args.num_rows, [&](int number, int h, int r, int rows) {
       if (r == 0) {
         place(keys.v, h * args.kv.v_head_stride, args.head_dim_v, args.kv.v_token_stride, scratch.values,
               tiles);

@@ -56,21 +56,10 @@ int64_t query_floats(int head_dim_k) {
   return int64_t{kMaxGroups} * kQueryParts * whole_steps(head_dim_k) * kTileFloats;
 }
 
-// fn(number, head, first row, rows) for each group of a tile.
-template <class Fn>
-void for_groups(int num_heads, int num_rows, Fn fn) {
-  int group = 0;
-  for (int h = 0; h < num_heads; ++h) {
-    for (int r = 0; r < num_rows; r += kTile, ++group) {
-      fn(group, h, r, num_rows - r < kTile ? num_rows - r : kTile);
-    }
-  }
-}
-
 // packed: for each group [parts][steps][16 pairs of dims][16 rows].
 void pack_queries(const QueryTile& tile, float* packed) {
   const int num_steps = whole_steps(tile.head_dim);
-  for_groups(tile.num_heads, tile.num_rows, [&](int, int h, int r, int rows) {
+  for_groups<kTile>(tile.num_heads, tile.num_rows, [&](int, int h, int r, int rows) {
     for (int s = 0; s < num_steps; ++s, packed += kTileFloats) {
       Vec columns[kQueryParts][kTile];
       for (int i = 0; i < kTile; ++i) {
@@ -242,7 +231,7 @@ void span(const SpanArgs& args) {
 
   const KeyRange range = tile_keys(args);
   if (range.begin == range.end) return;
-  const auto all_groups = [&](auto fn) { for_groups(args.num_heads, args.num_rows, fn); };
+  const auto all_groups = [&](auto fn) { for_groups<kTile>(args.num_heads, args.num_rows, fn); };
   const auto acc_of = [&](int group) { return acc + int64_t{group} * num_value_dims * kTile; };
   all_groups([&](int group, int, int, int) {
     for (int i = 0; i < num_value_dims; ++i) store(acc_of(group) + i * kTile, zero());
