@@ -1,0 +1,196 @@
+// What the process is doing, as spans of time on tracks: a track per thread, and others that somebody adds
+// (a GPU's stream). Off, a span costs one relaxed load. On, spans go to a ring of their own track: when it is
+// full the oldest make room and are counted, so memory is bounded however long it runs.
+//
+// The recording is the process's: the one piece of process-wide mutable state, because spans are opened deep
+// in kernels and a trace shows all threads on one time axis. One recording at a time.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+
+namespace bifocal::trace {
+
+enum class Kind : uint8_t {
+  step,   // one pass of the engine
+  phase,  // prefill, verify or decode within a layer's attention
+  layer,
+  plan,       // attention plans of a step
+  attention,  // one backend, one phase, one layer; named by the backend
+  gemm,       // named by the weights' dtype
+  rowwise,    // norms, rotations, activations, writes to the KV cache
+  sampling,
+  engine,   // scheduling, delivery
+  http,     // handling of an HTTP request
+  request,  // a generation: queued, prefill, decode
+};
+constexpr int kNumKinds = 11;
+
+// Further numbers of a span; what they mean depends on the kind.
+constexpr int kNumValues = 4;
+using Values = std::array<int64_t, kNumValues>;
+struct KindInfo {
+  std::string_view category;
+  std::array<std::string_view, kNumValues> values;  // "": unused
+};
+const KindInfo& kind_info(Kind kind);
+
+struct SpanEvent {
+  std::string_view name;  // lives as long as the process
+  int64_t start_ns;       // SteadyClock
+  int64_t end_ns;
+  Values values;
+  Kind kind;
+};
+
+// One end of something that begins and ends on different threads; ends belong together by id and name.
+struct AsyncEvent {
+  std::string_view name;
+  std::string id;
+  int64_t time_ns = 0;
+  bool begins = false;
+  Kind kind = Kind::request;
+  Values values = {};
+};
+
+struct Options {
+  uint64_t first_step = 0;                    // begin with the first step of this number or a later one
+  uint64_t num_steps = 0;                     // finish after so many; 0: when stop() is called
+  size_t max_spans = size_t{1} << 18;         // per track
+  size_t max_async_events = size_t{1} << 16;  // of the process
+};
+
+struct TrackRecording {
+  std::string name;
+  std::vector<SpanEvent> spans;  // in the order of their ends
+  uint64_t dropped = 0;          // older ones that there was no room for
+};
+struct Recording {
+  int64_t start_ns = 0;
+  int64_t end_ns = 0;
+  uint64_t num_steps = 0;  // that began and ended within
+  std::vector<TrackRecording> tracks;
+  std::vector<AsyncEvent> async_events;  // in order
+  uint64_t dropped_async_events = 0;     // later ones that there was no room for
+};
+
+// With first_step or num_steps, recording begins with a step; else at once. invalid_argument when a recording
+// is under way, or finished and not yet taken.
+Status start(const Options& options);
+// Ends the recording and hands it over. invalid_argument when there is none.
+Expected<Recording> stop();
+// Blocks until the recording has its num_steps: true; false when it was stopped or `token` asks to give up.
+bool wait_until_finished(std::stop_token token);
+
+namespace detail {
+enum State : uint8_t { off, waiting, on };
+inline std::atomic<uint8_t> state{off};
+int64_t now_ns();
+uint64_t step_begins(uint64_t number);  // the recording it belongs to; 0: none
+void step_ends(uint64_t session);
+void add_async(std::string_view name, std::string_view id, int64_t time_ns, bool begins, Kind kind,
+               const Values& values);
+}  // namespace detail
+
+inline bool is_on() {
+  return detail::state.load(std::memory_order_relaxed) == detail::on;
+}
+
+// A row of the trace. Any thread may add to it; one at a time is quick.
+class Track {
+ public:
+  explicit Track(std::string name);
+  ~Track();
+  Track(const Track&) = delete;
+  Track& operator=(const Track&) = delete;
+
+  // Nothing happens unless a recording is on and the span began in it. Never throws.
+  void add(const SpanEvent& event);
+  void rename(std::string name);
+  // The calling thread's.
+  static Track& current();
+
+ private:
+  friend class Recorder;
+  TrackRecording take(uint64_t session);
+
+  std::mutex mutex_;
+  std::string name_;
+  struct Free {
+    void operator()(SpanEvent* ring) const { std::free(ring); }
+  };
+  std::unique_ptr<SpanEvent[], Free> ring_;
+  size_t capacity_ = 0;
+  uint64_t added_ = 0;    // of which the last capacity_ are there
+  uint64_t session_ = 0;  // the recording that they belong to
+};
+
+// Also the name that debuggers and top show, as far as it fits.
+void name_thread(std::string name);
+
+// From construction to destruction, on the calling thread's track.
+class Span {
+ public:
+  Span(Kind kind, std::string_view name, const Values& values = {}) {
+    if (is_on()) event_ = {name, detail::now_ns(), 0, values, kind};
+  }
+  ~Span() {
+    if (event_.start_ns != 0) end();
+  }
+  Span(const Span&) = delete;
+  Span& operator=(const Span&) = delete;
+
+  // Whether values are worth computing.
+  bool is_recorded() const { return event_.start_ns != 0; }
+  void set_values(const Values& values) { event_.values = values; }
+
+ private:
+  void end();
+  SpanEvent event_{{}, 0, 0, {}, Kind::step};
+};
+
+// A step: what first_step and num_steps count. Values: number, rows, sequences, logit rows.
+class StepSpan {
+ public:
+  explicit StepSpan(const Values& values) : guard_(values[0]), span_(Kind::step, "step", values) {}
+
+ private:
+  struct Guard {
+    explicit Guard(int64_t number) {
+      if (detail::state.load(std::memory_order_relaxed) != detail::off)
+        session = detail::step_begins(static_cast<uint64_t>(number));
+    }
+    ~Guard() {
+      if (session != 0) detail::step_ends(session);
+    }
+    uint64_t session = 0;
+  };
+  Guard guard_;
+  Span span_;  // ends first
+};
+
+inline void async_begin(Kind kind, std::string_view name, std::string_view id, const Values& values = {}) {
+  if (is_on()) detail::add_async(name, id, detail::now_ns(), true, kind, values);
+}
+inline void async_end(Kind kind, std::string_view name, std::string_view id, const Values& values = {}) {
+  if (is_on()) detail::add_async(name, id, detail::now_ns(), false, kind, values);
+}
+// Both ends of what is already over.
+inline void async_span(Kind kind, std::string_view name, std::string_view id, int64_t start_ns,
+                       int64_t end_ns, const Values& values = {}) {
+  if (!is_on()) return;
+  detail::add_async(name, id, start_ns, true, kind, values);
+  detail::add_async(name, id, end_ns, false, kind, {});
+}
+
+}  // namespace bifocal::trace
