@@ -23,6 +23,7 @@ function(bifocal_cuda_options target)
   target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/src)
   target_compile_options(${target} PRIVATE
     $<$<COMPILE_LANGUAGE:CUDA>:-gencode=arch=compute_90a,code=sm_90a -Xptxas=-v -lineinfo -Werror=all-warnings
+                               --expt-relaxed-constexpr
                                -Xcompiler=-Wall,-Wextra,-Wshadow,-Werror>
     $<$<COMPILE_LANGUAGE:CXX>:$<TARGET_PROPERTY:bifocal_options,INTERFACE_COMPILE_OPTIONS>>)
   target_link_libraries(${target} PRIVATE CUDA::cudart_static)

@@ -13,6 +13,7 @@
 #include "kernels/cuda/decode_plan.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/kv_maps.h"
+#include "kernels/cuda/launch_options.h"
 
 namespace bifocal::kernels::cuda {
 
@@ -78,16 +79,6 @@ struct DecodeLayer {
   int64_t out_stride = 0;
   const float* sinks = nullptr;  // f32 [H] or null
   float* lse = nullptr;          // f32 [T, H]: natural log of the denominator, sinks included; or null
-};
-
-// How a kernel follows the one before it in the stream.
-struct LaunchOptions {
-  cudaStream_t stream = nullptr;
-  // May start while the kernel before it ends (programmatic dependent launch).
-  bool programmatic = false;
-  // With programmatic: the plan, and all keys and values but each sequence's last q_len, were complete before
-  // the kernel before this one started. They are then read while it still runs.
-  bool early = false;
 };
 
 // Launches the plan kernel. Reads device memory only on the device; capturable.

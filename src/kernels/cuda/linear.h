@@ -1,0 +1,73 @@
+// Linear layers: the arguments that every kind of matrix product takes, and the front that picks the kind.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/status.h"
+#include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/launch_options.h"
+#include "kernels/cuda/linear_table.h"
+#include "tensor/dtype.h"
+
+namespace bifocal::kernels::cuda {
+
+// out = x W' (+ bias) (+ residual), f32 accumulation, one rounding at the end. Pointers are device memory,
+// 16-byte aligned; K is a multiple of 8.
+struct LinearArgs {
+  const uint16_t* x = nullptr;  // bf16 [M, K]
+  const uint16_t* w = nullptr;  // bf16 [N, K], as checkpoints keep it
+  int m = 0;
+  int n = 0;
+  int k = 0;
+  const uint16_t* bias = nullptr;      // bf16 [N] or null
+  const uint16_t* residual = nullptr;  // bf16 [M, N] or null; may be out
+  void* out = nullptr;                 // [M, N]
+  DType out_dtype = DType::bf16;       // or f32, then without bias and residual
+};
+
+// out = silu(x Wg') * (x Wu'), W being [2 I, K] with the rows of Wg first.
+struct GatedLinearArgs {
+  const uint16_t* x = nullptr;  // bf16 [M, K]
+  const uint16_t* w = nullptr;  // bf16 [2 I, K]
+  int m = 0;
+  int inner = 0;  // I
+  int k = 0;
+  const uint16_t* bias = nullptr;  // bf16 [2 I] or null
+  uint16_t* wide = nullptr;        // bf16 [M, 2 I], scratch
+  uint16_t* out = nullptr;         // bf16 [M, I]
+};
+
+struct LinearOptions {
+  // One algorithm without split-K for each (N, K), whatever M is: a row's bits do not depend on the others.
+  bool deterministic = false;
+  LinearTable table;  // measured choices; what it lacks is chosen by rule
+};
+
+// Holds cuBLASLt, found at run time, and what was chosen for each shape. One per stream; not thread-safe.
+class Linear {
+ public:
+  // unavailable when there is no cuBLASLt or no device.
+  static Expected<Linear> create(const LinearOptions& options);
+  Linear(Linear&&) noexcept;
+  Linear& operator=(Linear&&) noexcept;
+  ~Linear();
+
+  // Neither allocates device memory nor synchronises; both can be captured. Weights are read before the
+  // kernel ahead has ended (LaunchOptions::programmatic), so that kernel must not write them.
+  Status run(const LinearArgs& args, const LaunchOptions& launch);
+  Status run_gated(const GatedLinearArgs& args, const LaunchOptions& launch);
+
+  // The kind that run takes for a shape, for logs: "cublaslt 128x64 split 3", "skinny".
+  std::string describe(int m, int n, int k);
+
+  const LinearTable& table() const;
+
+ private:
+  struct State;
+  explicit Linear(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace bifocal::kernels::cuda
