@@ -33,7 +33,7 @@ engine::EngineOptions engine_options(const ConversationsOptions& options, const 
   return engine;
 }
 
-Expected<Run> run_once(model::Model& model, const ConversationsOptions& options,
+Expected<Run> run_once(model::CpuModel& model, const ConversationsOptions& options,
                        const ConversationsShape& shape, bool deterministic) {
   const engine::EngineOptions engine_opts = engine_options(options, shape, deterministic);
   auto borrowed = std::make_unique<PrimedModel>(model, 0, 0, *engine_opts.pool);
@@ -77,8 +77,10 @@ Expected<Run> run_once(model::Model& model, const ConversationsOptions& options,
 
 }  // namespace
 
-Expected<std::vector<ConversationsRow>> run_conversations(model::Model& model,
+Expected<std::vector<ConversationsRow>> run_conversations(model::Model& any_model,
                                                           const ConversationsOptions& options) {
+  BIFOCAL_ASSIGN_OR_RETURN(model::CpuModel* const cpu_model, require_cpu_model(any_model));
+  model::CpuModel& model = *cpu_model;
   int max_rows = 0;
   int max_logit_rows = 0;
   for (const ConversationsShape& shape : options.shapes) {

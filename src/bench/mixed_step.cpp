@@ -82,7 +82,7 @@ Run measure(const std::vector<TokenStream>& streams, int64_t arrived_ns, int pro
   return run;
 }
 
-Expected<Run> run_once(model::Model& model, const MixedStepOptions& options, const MixedStepShape& shape,
+Expected<Run> run_once(model::CpuModel& model, const MixedStepOptions& options, const MixedStepShape& shape,
                        const std::string& backends) {
   engine::EngineOptions engine_opts = engine_options(options, shape);
   engine_opts.attention.backend = backends;
@@ -143,7 +143,9 @@ MixedStepRow summarise_runs(const MixedStepShape& shape, const std::string& back
 
 }  // namespace
 
-Expected<std::vector<MixedStepRow>> run_mixed_step(model::Model& model, const MixedStepOptions& options) {
+Expected<std::vector<MixedStepRow>> run_mixed_step(model::Model& any_model, const MixedStepOptions& options) {
+  BIFOCAL_ASSIGN_OR_RETURN(model::CpuModel* const cpu_model, require_cpu_model(any_model));
+  model::CpuModel& model = *cpu_model;
   std::vector<MixedStepRow> rows;
   int max_rows = 0;
   int max_logit_rows = 0;

@@ -6,12 +6,10 @@
 #include <cmath>
 #include <memory>
 
-#include "attention/planner.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "bench/ceilings.h"
 #include "bench/repeats.h"
-#include "kv/kv_cache.h"
 
 namespace bifocal::bench {
 namespace {
@@ -19,13 +17,11 @@ namespace {
 // One batch of equally long sequences with pages of its own, stepped through a model.
 class Batch {
  public:
-  Batch(model::Model& model, attention::Planner& planner, kv::KvCache& cache, int num_seqs, int max_len)
-      : model_(model),
-        planner_(planner),
-        cache_(cache),
+  Batch(model::Executor& executor, int vocab_size, int num_seqs, int max_len)
+      : executor_(executor),
+        vocab_size_(static_cast<uint64_t>(vocab_size)),
         num_seqs_(num_seqs),
-        pages_per_seq_((max_len + cache.page_size() - 1) / cache.page_size()),
-        logits_(static_cast<size_t>(num_seqs) * static_cast<size_t>(model.spec().vocab_size)) {
+        pages_per_seq_((max_len + executor.page_size() - 1) / executor.page_size()) {
     page_table_.resize(static_cast<size_t>(num_seqs) * static_cast<size_t>(pages_per_seq_));
     for (size_t i = 0; i < page_table_.size(); ++i) page_table_[i] = static_cast<int32_t>(i);
   }
@@ -41,13 +37,13 @@ class Batch {
     tokens_.clear();
     positions_.clear();
     slots_.clear();
-    const int page_size = cache_.page_size();
+    const int page_size = executor_.page_size();
     for (int s = first; s < last; ++s) {
       const auto i = static_cast<size_t>(s - first);
       q_begin_[i] = static_cast<int32_t>(tokens_.size());
       for (int t = length_; t < length_ + count; ++t) {
         const uint64_t token = mix64(static_cast<uint64_t>(s) << 32 | static_cast<uint64_t>(t));
-        tokens_.push_back(static_cast<int32_t>(token % static_cast<uint64_t>(model_.spec().vocab_size)));
+        tokens_.push_back(static_cast<int32_t>(token % vocab_size_));
         positions_.push_back(t);
         slots_.push_back(int64_t{page_table_[static_cast<size_t>(s * pages_per_seq_ + t / page_size)]} *
                              page_size +
@@ -63,8 +59,8 @@ class Batch {
     batch.kv_len = kv_len_;
     batch.page_table = std::span(page_table_).subspan(static_cast<size_t>(first * pages_per_seq_));
     batch.page_table_stride = pages_per_seq_;
-    planner_.plan(batch);
-    return model_.forward({tokens_, positions_, slots_, logit_rows_}, planner_, cache_, logits_.data());
+    read_logits_.assign(num, 0);  // where the device finds the largest, as for greedy requests
+    return executor_.run({tokens_, positions_, slots_, logit_rows_, read_logits_}, batch);
   }
 
   // Prompts of input_len tokens, at most max_rows rows a step: several short prompts together, or one long
@@ -89,16 +85,15 @@ class Batch {
   }
 
  private:
-  model::Model& model_;
-  attention::Planner& planner_;
-  kv::KvCache& cache_;
+  model::Executor& executor_;
+  uint64_t vocab_size_;
   int num_seqs_;
   int pages_per_seq_;
   int length_ = 0;  // tokens of every sequence that are in the cache
   uint64_t step_ = 0;
-  std::vector<float> logits_;
   std::vector<int32_t> page_table_, q_begin_, q_len_, kv_len_, tokens_, positions_, logit_rows_;
   std::vector<int64_t> slots_;
+  std::vector<uint8_t> read_logits_;
   std::vector<attention::Phase> phases_;
 };
 
@@ -179,23 +174,21 @@ Status run_one_batch(model::Model& model, const OneBatchOptions& options, Thread
     num_pages = std::max(num_pages, shape.batch * ((len + options.page_size - 1) / options.page_size));
   }
   const int max_rows = std::max(options.chunked_prefill_size, max_batch);
-  BIFOCAL_RETURN_IF_ERROR(model.prepare(max_rows, max_batch));
-  BIFOCAL_ASSIGN_OR_RETURN(const auto router,
-                           attention::Router::create(options.attention, model.attention_classes()));
-  const attention::PlanLimits limits{max_rows, max_batch, max_len, pool.num_threads()};
-  BIFOCAL_ASSIGN_OR_RETURN(const auto planner,
-                           attention::Planner::create(router, model.attention_classes(), limits));
-  BIFOCAL_ASSIGN_OR_RETURN(kv::KvCache cache,
-                           kv::KvCache::allocate(model::kv_layer_shapes(model.spec()), options.kv_dtype,
-                                                 options.page_size, num_pages));
+  model::ExecutorOptions executor_options;
+  executor_options.attention = options.attention;
+  executor_options.limits = {max_rows, max_batch, max_len, pool.num_threads()};
+  executor_options.max_logit_rows = max_batch;
+  executor_options.num_pages = num_pages;
+  BIFOCAL_ASSIGN_OR_RETURN(const auto executor, model.make_executor(executor_options));
   BIFOCAL_ASSIGN_OR_RETURN(auto bursts, CeilingBursts::create(pool));
   const Clock& clock = SteadyClock::instance();
   for (const auto& shape : options.shapes) {
-    Batch batch(model, *planner, cache, shape.batch, shape.input_len + shape.output_len);
+    Batch batch(*executor, model.spec().vocab_size, shape.batch, shape.input_len + shape.output_len);
     OneBatchRow row;
     row.shape = shape;
-    row.prefill_backend = router.decide(0, attention::Phase::prefill).backend->capabilities().name;
-    row.decode_backend = router.decide(0, attention::Phase::decode).backend->capabilities().name;
+    row.prefill_backend =
+        executor->router().decide(0, attention::Phase::prefill).backend->capabilities().name;
+    row.decode_backend = executor->router().decide(0, attention::Phase::decode).backend->capabilities().name;
     const double warm_since_s = clock.now_s();
     do {
       BIFOCAL_RETURN_IF_ERROR(batch.prefill(shape.input_len, max_rows));

@@ -54,7 +54,7 @@ struct OneBatchRow {
   std::string decode_backend;
 };
 
-// Prepares the model (call once). on_row is called after each shape. `pool` is the one the model computes on.
+// Makes the model an executor. on_row is called after each shape. `pool` is the one the model computes on.
 Status run_one_batch(model::Model& model, const OneBatchOptions& options, ThreadPool& pool,
                      const std::function<void(const OneBatchRow&)>& on_row);
 

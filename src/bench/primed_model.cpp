@@ -12,7 +12,13 @@ constexpr int64_t kNoiseRows = 256;
 
 }  // namespace
 
-PrimedModel::PrimedModel(model::Model& model, int64_t context_len, int64_t context_rows, ThreadPool& pool)
+Expected<model::CpuModel*> require_cpu_model(model::Model& model) {
+  model::CpuModel* cpu = model.on_cpu();
+  if (cpu == nullptr) return unsupported("this benchmark runs on the CPU; give --device cpu");
+  return cpu;
+}
+
+PrimedModel::PrimedModel(model::CpuModel& model, int64_t context_len, int64_t context_rows, ThreadPool& pool)
     : model_(model), context_len_(context_len), rows_left_(context_rows), pool_(pool) {
   for (const kv::LayerShape& layer : model::kv_layer_shapes(model.spec())) {
     const int64_t width = int64_t{layer.num_kv_heads} * (layer.head_dim_k + layer.head_dim_v);

@@ -8,11 +8,14 @@
 
 namespace bifocal::bench {
 
-class PrimedModel final : public model::Model {
+// The model that a PrimedModel can stand before; unsupported for one that is not on the CPU.
+Expected<model::CpuModel*> require_cpu_model(model::Model& model);
+
+class PrimedModel final : public model::CpuModel {
  public:
   // The first context_rows rows at positions below context_len are made up, and so are the rows of the same
   // steps. model must outlive this, be prepared, and be used by nobody else meanwhile.
-  PrimedModel(model::Model& model, int64_t context_len, int64_t context_rows, ThreadPool& pool);
+  PrimedModel(model::CpuModel& model, int64_t context_len, int64_t context_rows, ThreadPool& pool);
 
   const model::ModelSpec& spec() const override { return model_.spec(); }
   std::span<const attention::AttentionDesc> attention_classes() const override {
@@ -27,7 +30,7 @@ class PrimedModel final : public model::Model {
                  float* logits) override;
 
  private:
-  model::Model& model_;
+  model::CpuModel& model_;
   int64_t context_len_;
   int64_t rows_left_;
   ThreadPool& pool_;

@@ -150,15 +150,19 @@ Expected<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<model::Model> m
     log_warn("the context is {} tokens instead of {}: the KV cache holds no more", options.context_length,
              memory.needs.context_length);
   }
-  BIFOCAL_ASSIGN_OR_RETURN(const attention::Router router,
-                           attention::Router::create(options.attention, model->attention_classes()));
-  BIFOCAL_ASSIGN_OR_RETURN(
-      auto planner, attention::Planner::create(router, model->attention_classes(), plan.attention_limits));
-  BIFOCAL_RETURN_IF_ERROR(model->prepare(plan.limits.max_rows, plan.limits.max_logit_rows));
-  BIFOCAL_ASSIGN_OR_RETURN(auto cache, kv::KvCache::allocate(memory.needs.layers, options.kv_dtype,
-                                                             options.page_size, memory.num_pages));
-  EngineParts parts{std::move(model), options.pool, std::move(planner),          std::move(cache),
-                    plan.scheduler,   plan.limits,  options.enable_prefix_cache, options.max_queued_requests};
+  model::ExecutorOptions executor_options;
+  executor_options.attention = options.attention;
+  executor_options.limits = plan.attention_limits;
+  executor_options.max_logit_rows = plan.limits.max_logit_rows;
+  executor_options.num_pages = memory.num_pages;
+  BIFOCAL_ASSIGN_OR_RETURN(auto executor, model->make_executor(executor_options));
+  EngineParts parts{std::move(model),
+                    options.pool,
+                    std::move(executor),
+                    plan.scheduler,
+                    plan.limits,
+                    options.enable_prefix_cache,
+                    options.max_queued_requests};
   return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(std::move(parts), std::move(tokenizer), plan));
 }
 

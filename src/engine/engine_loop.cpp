@@ -17,10 +17,10 @@ constexpr std::chrono::milliseconds kIdleTick{1000};  // an idle loop only shows
 
 EngineLoop::EngineLoop(EngineParts parts)
     : parts_(std::move(parts)),
-      pool_(parts_.cache.num_pages(), parts_.cache.page_size()),
+      pool_(parts_.executor->num_pages(), parts_.executor->page_size()),
       tree_(pool_),
       scheduler_(parts_.scheduler, pool_, parts_.share_prefixes ? &tree_ : nullptr),
-      runner_(*parts_.model, *parts_.planner, parts_.cache, parts_.limits),
+      runner_(*parts_.executor, parts_.limits),
       sampler_(parts_.model->spec().vocab_size, parts_.pool->num_threads()),
       inbox_(parts_.max_queued) {
   publish_stats();
@@ -181,15 +181,15 @@ void EngineLoop::publish_stats() {
   stats->cached_prompt_tokens = scheduled.cached_prompt_tokens;
   stats->retracted_requests = scheduled.retractions;
   stats->last_step_ns = now_ns;
-  const attention::Planner& planner = *parts_.planner;
-  for (size_t c = 0; c < planner.classes().size(); ++c) {
+  const model::Executor& executor = *parts_.executor;
+  for (size_t c = 0; c < executor.classes().size(); ++c) {
     for (int p = 0; p < attention::kNumPhases; ++p) {
       const auto phase = static_cast<attention::Phase>(p);
-      if (phase != attention::Phase::prefill && attention::is_expansion(planner.classes(), c)) continue;
-      const attention::Decision& decision = planner.router().decide(c, phase);
-      const attention::PhaseCounters& counters = planner.counters(c, phase);
+      if (phase != attention::Phase::prefill && attention::is_expansion(executor.classes(), c)) continue;
+      const attention::Decision& decision = executor.router().decide(c, phase);
+      const attention::PhaseCounters& counters = executor.counters(c, phase);
       EngineStats::PhaseUse use;
-      use.attention_class = to_string(planner.classes()[c]);
+      use.attention_class = to_string(executor.classes()[c]);
       use.phase = to_string(phase);
       use.backend = decision.backend->name();
       use.reason = decision.reason;

@@ -7,7 +7,6 @@
 #include <mutex>
 #include <vector>
 
-#include "attention/planner.h"
 #include "base/clock.h"
 #include "base/thread_pool.h"
 #include "engine/engine.h"
@@ -15,9 +14,9 @@
 #include "engine/runner.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
-#include "kv/kv_cache.h"
 #include "kv/page_pool.h"
 #include "kv/prefix_tree.h"
+#include "model/model.h"
 
 namespace bifocal::engine {
 
@@ -25,8 +24,7 @@ namespace bifocal::engine {
 struct EngineParts {
   std::unique_ptr<model::Model> model;
   std::shared_ptr<ThreadPool> pool;
-  std::unique_ptr<attention::Planner> planner;
-  kv::KvCache cache;
+  std::unique_ptr<model::Executor> executor;  // of the model
   SchedulerOptions scheduler;
   RunnerLimits limits;
   bool share_prefixes = true;
@@ -63,8 +61,15 @@ class EngineLoop {
   void end_all(FinishReason reason, const Status& why);
 
   // One step, and what its logits are for: tokens to choose, prompt tokens to score, rows only to be checked.
+  struct TaskOwner {
+    int32_t sequence = 0;   // of the step
+    int32_t logit_row = 0;  // of the step
+    bool scores_prompt = false;
+  };
   Status run_step();
   void make_tasks(const Step& step);
+  void add_task(SampleTask task, const TaskOwner& owner);
+  void take_argmax();
   void add_prompt_tasks(const StepSequence& rows, int32_t sequence, LiveRequest& live);
   void find_faults(const Step& step);
   void deliver(const Step& step);
@@ -86,12 +91,9 @@ class EngineLoop {
   Mail mail_;  // being read
 
   // Of the step in flight.
-  struct TaskOwner {
-    int32_t sequence = 0;  // of the step
-    bool scores_prompt = false;
-  };
   std::vector<SampleTask> tasks_;  // Step::samples first
   std::vector<TaskOwner> owners_;
+  std::vector<uint8_t> read_logits_;  // [R]
   std::vector<SampleOutcome> outcomes_;
   StepResult result_;
 

@@ -18,8 +18,9 @@ Status EngineLoop::run_step() {
     const bool stuck = !scheduler_.idle() && step.outgrown.empty();
     return stuck ? internal_error("requests wait and none can run") : Status();
   }
-  BIFOCAL_RETURN_IF_ERROR(runner_.run(step));
   make_tasks(step);
+  BIFOCAL_RETURN_IF_ERROR(runner_.run(step, read_logits_));
+  take_argmax();
   sampler_.run(tasks_, outcomes_, *parts_.pool);
   find_faults(step);
   deliver(step);
@@ -32,12 +33,12 @@ Status EngineLoop::run_step() {
 void EngineLoop::make_tasks(const Step& step) {
   tasks_.clear();
   owners_.clear();
+  read_logits_.assign(static_cast<size_t>(step.num_logits), 0);
   std::vector<bool> covered(step.sequences.size(), false);
   for (const StepSample& sample : step.samples) {
     const LiveRequest& live = *live_.at(sample.key.request);
     const Choice& choice = live.choices[static_cast<size_t>(sample.key.choice)];
     SampleTask task;
-    task.logits = runner_.logits(sample.logit_row);
     if (live.request.sampling.max_new_tokens == 0) {
       task.given = 0;  // nothing is chosen, but the row must be sound
     } else {
@@ -50,21 +51,33 @@ void EngineLoop::make_tasks(const Step& step) {
       task.top_logprobs = live.request.top_logprobs_num;
     }
     covered[static_cast<size_t>(sample.sequence)] = true;
-    tasks_.push_back(task);
-    owners_.push_back({sample.sequence, false});
+    add_task(std::move(task), {sample.sequence, sample.logit_row, false});
   }
   for (size_t i = 0; i < step.sequences.size(); ++i) {
     const StepSequence& rows = step.sequences[i];
     if (!covered[i]) {  // a chunk inside a prompt: its pages are reused, so its last row must be sound
       SampleTask task;
-      task.logits = runner_.logits(rows.logit_begin + rows.num_logits - 1);
       task.given = 0;
-      tasks_.push_back(task);
-      owners_.push_back({static_cast<int32_t>(i), false});
+      add_task(std::move(task), {static_cast<int32_t>(i), rows.logit_begin + rows.num_logits - 1, false});
     }
     add_prompt_tasks(rows, static_cast<int32_t>(i), *live_.at(rows.key.request));
   }
   outcomes_.assign(tasks_.size(), {});
+}
+
+void EngineLoop::add_task(SampleTask task, const TaskOwner& owner) {
+  task.logits = parts_.executor->logits(owner.logit_row);
+  if (reads_logits(task)) read_logits_[static_cast<size_t>(owner.logit_row)] = 1;
+  tasks_.push_back(std::move(task));
+  owners_.push_back(owner);
+}
+
+void EngineLoop::take_argmax() {
+  const auto argmax = parts_.executor->argmax();
+  if (argmax.empty()) return;
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    tasks_[i].argmax = argmax[static_cast<size_t>(owners_[i].logit_row)];
+  }
 }
 
 void EngineLoop::add_prompt_tasks(const StepSequence& rows, int32_t sequence, LiveRequest& live) {
@@ -74,12 +87,11 @@ void EngineLoop::add_prompt_tasks(const StepSequence& rows, int32_t sequence, Li
   for (int64_t scored = std::max(next, first_row + 1); scored <= rows.kv_len && scored < live.prompt_len;
        ++scored) {
     SampleTask task;
-    task.logits = runner_.logits(rows.logit_begin + static_cast<int32_t>(scored - 1 - first_row));
     task.given = live.request.prompt_ids[static_cast<size_t>(scored)];
     task.logprob = true;
     task.top_logprobs = live.request.top_logprobs_num;
-    tasks_.push_back(task);
-    owners_.push_back({sequence, true});
+    add_task(std::move(task),
+             {sequence, rows.logit_begin + static_cast<int32_t>(scored - 1 - first_row), true});
   }
 }
 

@@ -2,17 +2,9 @@
 
 #include <algorithm>
 
-#include "base/check.h"
-
 namespace bifocal::engine {
 
-Runner::Runner(model::Model& model, attention::Planner& planner, kv::KvCache& cache,
-               const RunnerLimits& limits)
-    : model_(model),
-      planner_(planner),
-      cache_(cache),
-      vocab_size_(static_cast<size_t>(model.spec().vocab_size)),
-      logits_(new float[static_cast<size_t>(limits.max_logit_rows) * vocab_size_]) {
+Runner::Runner(model::Executor& executor, const RunnerLimits& limits) : executor_(executor) {
   const auto rows = static_cast<size_t>(limits.max_rows);
   const auto sequences = static_cast<size_t>(limits.max_sequences);
   token_ids_.reserve(rows);
@@ -38,10 +30,10 @@ void Runner::lay_out(const Step& step) {
   q_begin_.clear();
   q_len_.clear();
   kv_len_.clear();
-  const int64_t page_size = cache_.page_size();
+  const int64_t page_size = executor_.page_size();
   size_t stride = 1;
   for (const StepSequence& s : step.sequences) {
-    stride = std::max(stride, static_cast<size_t>(kv::pages_for(s.kv_len, cache_.page_size())));
+    stride = std::max(stride, static_cast<size_t>(kv::pages_for(s.kv_len, executor_.page_size())));
   }
   page_table_.assign(step.sequences.size() * stride, 0);
   for (size_t i = 0; i < step.sequences.size(); ++i) {
@@ -50,7 +42,7 @@ void Runner::lay_out(const Step& step) {
     q_begin_.push_back(s.q_begin);
     q_len_.push_back(s.q_len);
     kv_len_.push_back(s.kv_len);
-    const auto num_pages = static_cast<size_t>(kv::pages_for(s.kv_len, cache_.page_size()));
+    const auto num_pages = static_cast<size_t>(kv::pages_for(s.kv_len, executor_.page_size()));
     std::copy_n(s.pages.begin(), num_pages, page_table_.begin() + static_cast<ptrdiff_t>(i * stride));
     token_ids_.insert(token_ids_.end(), s.tokens.begin(), s.tokens.end());
     for (int32_t position = s.kv_len - s.q_len; position < s.kv_len; ++position) {
@@ -64,9 +56,11 @@ void Runner::lay_out(const Step& step) {
   }
 }
 
-Status Runner::run(const Step& step) {
+Status Runner::run(const Step& step, std::span<const uint8_t> read_logits) {
   lay_out(step);
-  for (const PageCopy& copy : step.copies) cache_.copy_tokens(copy.source, copy.target, copy.num_tokens);
+  for (const PageCopy& copy : step.copies) {
+    BIFOCAL_RETURN_IF_ERROR(executor_.copy_tokens(copy.source, copy.target, copy.num_tokens));
+  }
   attention::StepBatch batch;
   batch.step = step.id;
   batch.phases = phases_;
@@ -75,8 +69,7 @@ Status Runner::run(const Step& step) {
   batch.kv_len = kv_len_;
   batch.page_table = page_table_;
   batch.page_table_stride = static_cast<int64_t>(page_table_.size() / step.sequences.size());
-  planner_.plan(batch);
-  return model_.forward({token_ids_, positions_, kv_slots_, logit_rows_}, planner_, cache_, logits_.get());
+  return executor_.run({token_ids_, positions_, kv_slots_, logit_rows_, read_logits}, batch);
 }
 
 }  // namespace bifocal::engine

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "model/executor.h"
 
 namespace bifocal::engine {
 namespace {
@@ -110,6 +111,11 @@ bool has_penalties(const SamplingParams& params) {
          params.presence_penalty != 0.0;
 }
 
+bool reads_logits(const SampleTask& task) {
+  if (task.logprob) return true;
+  return !task.given && (!is_greedy(*task.params) || modifies_logits(task));
+}
+
 Sampler::Sampler(int vocab_size, int num_threads)
     : vocab_size_(static_cast<size_t>(vocab_size)), scratch_(static_cast<size_t>(num_threads)) {
   BIFOCAL_CHECK_GE(vocab_size, 1);
@@ -126,6 +132,11 @@ void Sampler::run(std::span<const SampleTask> tasks, std::span<SampleOutcome> ou
 
 SampleOutcome Sampler::run_one(const SampleTask& task, LogitScratch& scratch) const {
   SampleOutcome outcome;
+  if (task.argmax && !reads_logits(task)) {
+    outcome.valid = *task.argmax != model::kNoArgmax;
+    outcome.token.id = task.given.value_or(*task.argmax);
+    return outcome;
+  }
   const std::span<const float> raw(task.logits, vocab_size_);
   RowScan scan = scan_row(raw, scratch);
   if (!scan.valid) return outcome;

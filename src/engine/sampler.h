@@ -18,6 +18,7 @@ namespace bifocal::engine {
 // One token to be chosen, or (with `given`) one token of a prompt to be scored.
 struct SampleTask {
   const float* logits = nullptr;           // [V], as the model gave them; rows may be shared between tasks
+  std::optional<int32_t> argmax;           // the row's, where the model gave it; kNoArgmax: not a sound row
   const SamplingParams* params = nullptr;  // null when the token is given
   const TokenCounts* counts = nullptr;     // null when no penalty is set
   std::span<const int32_t> banned;         // end tokens before min_new_tokens
@@ -40,11 +41,14 @@ uint64_t choice_seed(uint64_t seed, int choice);
 // True when params read TokenCounts.
 bool has_penalties(const SamplingParams& params);
 
+// False: an argmax would be enough.
+bool reads_logits(const SampleTask& task);
+
 class Sampler {
  public:
   Sampler(int vocab_size, int num_threads);
 
-  // outcomes[i] is of tasks[i].
+  // outcomes[i] is of tasks[i]. The logits of tasks that have an argmax and need no more are not looked at.
   void run(std::span<const SampleTask> tasks, std::span<SampleOutcome> outcomes, ThreadPool& pool);
 
  private:

@@ -14,7 +14,7 @@ struct DecoderOptions {
   std::shared_ptr<ThreadPool> pool;  // not null
 };
 
-class DecoderCpu final : public Model {
+class DecoderCpu final : public CpuModel {
  public:
   // `weights` were loaded for `spec`.
   DecoderCpu(ModelSpec spec, DecoderWeights weights, const DecoderOptions& options);

@@ -1,4 +1,4 @@
-// A decoder as the engine sees it: token rows in, logits rows out.
+// A decoder as the engine sees it: what it is, what it needs, and how it is put to work.
 #pragma once
 
 #include <cstdint>
@@ -7,19 +7,13 @@
 
 #include "attention/planner.h"
 #include "base/status.h"
-#include "base/thread_pool.h"
 #include "kv/kv_cache.h"
+#include "model/executor.h"
 #include "model/spec.h"
 
 namespace bifocal::model {
 
-// The token rows of a step: T rows, sequences one after another.
-struct StepRows {
-  std::span<const int32_t> token_ids;   // [T]
-  std::span<const int32_t> positions;   // [T]
-  std::span<const int64_t> kv_slots;    // [T] page * page_size + token in page
-  std::span<const int32_t> logit_rows;  // [R] rows whose logits are wanted
-};
+class CpuModel;
 
 class Model {
  public:
@@ -29,14 +23,30 @@ class Model {
   // Attention classes and which one each layer belongs to; page size and KV dtype filled in.
   virtual std::span<const attention::AttentionDesc> attention_classes() const = 0;
 
+  virtual uint64_t weight_bytes() const = 0;
+  // For steps of up to max_tokens rows and max_logit_rows logits.
+  virtual uint64_t workspace_bytes(int max_tokens, int max_logit_rows) const = 0;
+
+  // Takes the memory of cache, plans and workspace. The model must outlive the executor and has one at a
+  // time. Errors: the router's (a backend that can't serve the model), resource_exhausted.
+  virtual Expected<std::unique_ptr<Executor>> make_executor(const ExecutorOptions& options) = 0;
+
+  // The model as one that runs on this machine's processor; null when it is elsewhere.
+  virtual CpuModel* on_cpu() { return nullptr; }
+};
+
+// A model on the CPU.
+class CpuModel : public Model {
+ public:
   // Reserves workspace for steps of up to max_tokens rows and max_logit_rows logits. Called once.
   virtual Status prepare(int max_tokens, int max_logit_rows) = 0;
-  virtual uint64_t weight_bytes() const = 0;
-  virtual uint64_t workspace_bytes(int max_tokens, int max_logit_rows) const = 0;
 
   // logits: [R, vocab] f32. The planner was planned for this step.
   virtual Status forward(const StepRows& rows, attention::Planner& planner, kv::KvCache& cache,
                          float* logits) = 0;
+
+  Expected<std::unique_ptr<Executor>> make_executor(const ExecutorOptions& options) final;
+  CpuModel* on_cpu() final { return this; }
 };
 
 }  // namespace bifocal::model

@@ -17,7 +17,7 @@ namespace bifocal::engine {
 constexpr int kFakeVocab = 64;
 constexpr int32_t kFakeEos = 63;
 
-class FakeModel final : public model::Model {
+class FakeModel final : public model::CpuModel {
  public:
   FakeModel(DType kv_dtype, int page_size, std::shared_ptr<ThreadPool> pool, int max_positions = 512);
 

@@ -22,21 +22,15 @@ StepRunner::StepRunner(Model& model, const RunnerOptions& options) : model_(mode
   attention::RouterOptions router_options;
   router_options.backend = options.backend;
   router_options.mla = options.mla;
-  const auto router = value_or_die(attention::Router::create(router_options, classes));
-  attention::PlanLimits limits;
-  limits.max_tokens = options.max_tokens;
-  limits.max_seqs = options.num_seqs;
-  limits.max_kv_len = options.max_kv_len;
-  limits.num_threads = options.max_threads;
-  planner_ = value_or_die(attention::Planner::create(router, classes, limits));
-
   const int page_size = classes.front().page_size;
   pages_per_seq_ = (options.max_kv_len + page_size - 1) / page_size;
   const int num_pages = pages_per_seq_ * options.num_seqs;
-  cache_ = std::make_unique<kv::KvCache>(value_or_die(
-      kv::KvCache::allocate(kv_layer_shapes(model.spec()), classes.front().kv_dtype, page_size, num_pages)));
-  const Status prepared = model.prepare(options.max_tokens, options.max_tokens);
-  if (!prepared.ok()) check_failed(__FILE__, __LINE__, "prepare", prepared.message());
+  ExecutorOptions executor_options;
+  executor_options.attention = router_options;
+  executor_options.limits = {options.max_tokens, options.num_seqs, options.max_kv_len, options.max_threads};
+  executor_options.max_logit_rows = options.max_tokens;
+  executor_options.num_pages = num_pages;
+  executor_ = value_or_die(model.make_executor(executor_options));
   for (int page = 0; page < num_pages; ++page) free_pages_.push_back(page);
   pages_.resize(static_cast<size_t>(options.num_seqs));
   lengths_.resize(static_cast<size_t>(options.num_seqs));
@@ -59,7 +53,7 @@ void StepRunner::grow(int seq, size_t num_tokens) {
   auto& pages = pages_[static_cast<size_t>(seq)];
   auto& length = lengths_[static_cast<size_t>(seq)];
   length += static_cast<int32_t>(num_tokens);
-  const size_t needed = static_cast<size_t>((length + cache_->page_size() - 1) / cache_->page_size());
+  const size_t needed = static_cast<size_t>((length + executor_->page_size() - 1) / executor_->page_size());
   BIFOCAL_CHECK_LE(needed, static_cast<size_t>(pages_per_seq_));
   while (pages.size() < needed) {
     BIFOCAL_CHECK(!free_pages_.empty());
@@ -85,13 +79,13 @@ std::vector<std::vector<float>> StepRunner::step(std::span<const Part> parts) {
     kv_len.push_back(lengths_[static_cast<size_t>(part.seq)]);
     for (size_t i = 0; i < part.tokens.size(); ++i) {
       const int32_t position = start + static_cast<int32_t>(i);
-      const int32_t page = pages[static_cast<size_t>(position / cache_->page_size())];
+      const int32_t page = pages[static_cast<size_t>(position / executor_->page_size())];
       if (!part.no_logits && (part.all_logits || i + 1 == part.tokens.size())) {
         logit_rows.push_back(static_cast<int32_t>(ids.size()));
       }
       ids.push_back(part.tokens[i]);
       positions.push_back(position);
-      slots.push_back(int64_t{page} * cache_->page_size() + position % cache_->page_size());
+      slots.push_back(int64_t{page} * executor_->page_size() + position % executor_->page_size());
     }
   }
   attention::StepBatch batch;
@@ -102,17 +96,13 @@ std::vector<std::vector<float>> StepRunner::step(std::span<const Part> parts) {
   batch.kv_len = kv_len;
   batch.page_table = page_table;
   batch.page_table_stride = pages_per_seq_;
-  planner_->plan(batch);
-
+  const Status status = executor_->run({ids, positions, slots, logit_rows, {}}, batch);
+  if (!status.ok()) check_failed(__FILE__, __LINE__, "run", status.message());
   const auto vocab = static_cast<size_t>(model_.spec().vocab_size);
-  std::vector<float> logits(logit_rows.size() * vocab, NAN);
-  const Status status =
-      model_.forward({ids, positions, slots, logit_rows}, *planner_, *cache_, logits.data());
-  if (!status.ok()) check_failed(__FILE__, __LINE__, "forward", status.message());
   std::vector<std::vector<float>> out;
   for (size_t i = 0; i < logit_rows.size(); ++i) {
-    out.emplace_back(logits.begin() + static_cast<int64_t>(i * vocab),
-                     logits.begin() + static_cast<int64_t>((i + 1) * vocab));
+    const float* row = executor_->logits(static_cast<int32_t>(i));
+    out.emplace_back(row, row + vocab);
   }
   return out;
 }

@@ -8,8 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "attention/planner.h"
-#include "kv/kv_cache.h"
 #include "model/model.h"
 
 namespace bifocal::model {
@@ -50,8 +48,7 @@ class StepRunner {
   void grow(int seq, size_t num_tokens);
 
   Model& model_;
-  std::unique_ptr<attention::Planner> planner_;
-  std::unique_ptr<kv::KvCache> cache_;
+  std::unique_ptr<Executor> executor_;
   int pages_per_seq_ = 0;
   std::vector<int32_t> free_pages_;
   std::vector<std::vector<int32_t>> pages_;  // of each sequence

@@ -1,0 +1,56 @@
+// A model at work on its device: its cache, plans and buffers, and steps run through it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "attention/planner.h"
+#include "base/status.h"
+#include "kv/page_pool.h"
+
+namespace bifocal::model {
+
+// The token rows of a step: T rows, sequences one after another.
+struct StepRows {
+  std::span<const int32_t> token_ids;   // [T]
+  std::span<const int32_t> positions;   // [T]
+  std::span<const int64_t> kv_slots;    // [T] page * page_size + token in page
+  std::span<const int32_t> logit_rows;  // [R] rows whose logits are wanted
+  // [R] 1: the row's logits are read; 0: only its argmax is, where the device gives one. Empty: all are read.
+  std::span<const uint8_t> read_logits = {};
+};
+
+struct ExecutorOptions {
+  attention::RouterOptions attention;
+  attention::PlanLimits limits;  // rows, sequences and keys of a step
+  int max_logit_rows = 0;        // R of a step
+  int num_pages = 0;             // of the cache
+};
+
+constexpr int32_t kNoArgmax = -1;
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+
+  virtual int num_pages() const = 0;
+  virtual int page_size() const = 0;
+
+  // Before the rows of the next step: the first num_tokens tokens of a page, in every layer.
+  virtual Status copy_tokens(kv::PageId source, kv::PageId target, int num_tokens) = 0;
+
+  // One step. The results below are its own, and undefined after an error.
+  virtual Status run(const StepRows& rows, const attention::StepBatch& batch) = 0;
+
+  // f32 [V] of logit row `row`, on the host.
+  virtual const float* logits(int32_t row) const = 0;
+  // [R] the largest logit's lowest id; kNoArgmax where the row has a NaN, +Inf or nothing finite. Empty where
+  // the device leaves that to the reader of the logits.
+  virtual std::span<const int32_t> argmax() const = 0;
+
+  virtual std::span<const attention::AttentionDesc> classes() const = 0;
+  virtual const attention::Router& router() const = 0;
+  virtual const attention::PhaseCounters& counters(size_t class_index, attention::Phase phase) const = 0;
+};
+
+}  // namespace bifocal::model
