@@ -1,0 +1,47 @@
+// Chooses a token for each row of logits, as engine/sampler.h does on the CPU.
+//
+// The same arithmetic in the same order gives the same token, bit for bit: the maximum and its lowest id, the
+// sums of exponentials by blocks of 128, the order of candidates, the draw. One case is computed another way:
+// when more than kSampleCandidates tokens take part after truncation (a nucleus of a very flat distribution),
+// the nucleus is found by bisection and its sum taken in order of ids instead of size, which can move its
+// border by one token when the sum meets top_p to the last bits of a double.
+//
+// What the engine applies before the draw (bias, penalties, banned tokens) and log-probabilities stay on the
+// CPU.
+#pragma once
+
+#include <cstdint>
+
+#include "base/status.h"
+#include "kernels/cuda/launch_options.h"
+
+namespace bifocal::kernels::cuda {
+
+constexpr int kSampleCandidates = 1024;
+
+// Of one row; engine/sampling_params.h has the meanings.
+struct SampleParams {
+  uint64_t seed = 0;
+  double temperature = 0.0;  // below 1e-6: greedy
+  double top_p = 1.0;
+  double min_p = 0.0;
+  int32_t top_k = -1;  // -1 or 0: all; 1: greedy
+};
+
+struct SampleArgs {
+  const float* logits = nullptr;         // f32 [R, V]
+  int num_rows = 0;                      // R
+  int vocab_size = 0;                    // V, at most kMaxSampleVocab
+  const SampleParams* params = nullptr;  // [R], device
+  const int32_t* positions = nullptr;    // [R]: hashed with the seed
+  int32_t* tokens = nullptr;             // [R]; -1: NaN or infinite logits, or nothing is allowed
+  void* workspace = nullptr;             // sample_workspace_bytes(R, V), 16-byte aligned
+};
+
+constexpr int kMaxSampleVocab = 1 << 19;
+
+int64_t sample_workspace_bytes(int num_rows, int vocab_size);
+
+Status sample(const SampleArgs& args, const LaunchOptions& launch);
+
+}  // namespace bifocal::kernels::cuda
