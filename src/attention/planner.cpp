@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/trace.h"
 
 namespace bifocal::attention {
 namespace {
@@ -60,6 +61,7 @@ void Planner::count_plan(Slot& slot, int64_t rows) {
 }
 
 void Planner::plan(const StepBatch& batch) {
+  const trace::Span span(trace::Kind::plan, "plan", {static_cast<int64_t>(batch.phases.size())});
   step_ = batch.step;
   size_t begin = 0;
   for (const Phase phase : kStepOrder) {
@@ -99,6 +101,7 @@ Status Planner::run(size_t class_index, const LayerInputs& inputs, ThreadPool& p
   for (const Phase phase : kStepOrder) {
     Slot& slot = slots_.at(class_index)[static_cast<size_t>(phase)];
     if (!slot.plan) continue;
+    const trace::Span span(trace::Kind::phase, to_string(phase), {slot.plan->batch.num_seqs()});
     const int64_t start_ns = clock.now_ns();
     BIFOCAL_RETURN_IF_ERROR(slot.plan->backend->run(*slot.plan, classes_[class_index], step_, inputs, pool));
     slot.counters.run_ns += static_cast<uint64_t>(clock.now_ns() - start_ns);
@@ -116,6 +119,7 @@ Status Planner::run_mla(size_t class_index, const MlaInputs& inputs, ThreadPool&
   for (const Phase phase : kStepOrder) {
     const auto p = static_cast<size_t>(phase);
     if (!pair->serving[p]) continue;
+    const trace::Span span(trace::Kind::phase, to_string(phase));
     const int64_t start_ns = clock.now_ns();
     BIFOCAL_RETURN_IF_ERROR(pair->attention->run(phase, step_, inputs, pool));
     slots_[*pair->serving[p]][p].counters.run_ns += static_cast<uint64_t>(clock.now_ns() - start_ns);

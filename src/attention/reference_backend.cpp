@@ -1,6 +1,7 @@
 #include "attention/reference_backend.h"
 
 #include "attention/span_plan.h"
+#include "attention/work.h"
 #include "base/check.h"
 #include "kernels/cpu/attention/attention.h"
 #include "kernels/cpu/attention/reference.h"
@@ -56,6 +57,7 @@ class ReferenceBackend final : public Backend {
   Status run(const Plan& plan, const AttentionDesc& desc, uint64_t step, const LayerInputs& inputs,
              ThreadPool& pool) const override {
     BIFOCAL_RETURN_IF_ERROR(check_plan(plan, desc, step, inputs, pool));
+    const RunSpan span(plan);
     const auto* items = plan.buffers->items.view().as<const int32_t>();
     pool.parallel_for(plan.num_items, [&](int64_t item, int thread) {
       for (int head = 0; head < desc.num_heads; ++head) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "attention/span_run.h"
+#include "attention/work.h"
 #include "kernels/cpu/isa.h"
 
 namespace bifocal::attention {
@@ -83,6 +84,7 @@ class SpanBackend final : public Backend {
   Status run(const Plan& plan, const AttentionDesc& desc, uint64_t step, const LayerInputs& inputs,
              ThreadPool& pool) const override {
     BIFOCAL_RETURN_IF_ERROR(check_plan(plan, desc, step, inputs, pool));
+    const RunSpan span(plan);
     run_spans(kernels::cpu::attention_kernels(kernels::cpu::current_isa()), kernel(desc), plan, inputs, pool);
     return {};
   }

@@ -1,10 +1,13 @@
 #include "base/thread_pool.h"
 
+#include <fmt/format.h>
 #include <sched.h>
 
 #include <algorithm>
 #include <chrono>
 #include <limits>
+
+#include "base/trace.h"
 
 namespace bifocal {
 namespace {
@@ -127,6 +130,7 @@ void ThreadPool::wait_for_tickets() {
 }
 
 void ThreadPool::worker_loop(int thread) {
+  trace::name_thread(fmt::format("pool {}", thread));
   membership = {this, thread};
   while (!stop_.load(std::memory_order_relaxed)) {
     wait_for_tickets();

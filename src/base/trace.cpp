@@ -15,9 +15,9 @@ namespace {
 
 constexpr KindInfo kKinds[kNumKinds] = {
     {"step", {"step", "rows", "sequences", "logit_rows"}},
-    {"phase", {"rows", "sequences", "", ""}},
+    {"phase", {"sequences", "", "", ""}},
     {"layer", {"layer", "", "", ""}},
-    {"plan", {"rows", "sequences", "", ""}},
+    {"plan", {"sequences", "", "", ""}},
     {"attention", {"rows", "sequences", "flops", "bytes"}},
     {"gemm", {"m", "n", "k", "bytes"}},
     {"rowwise", {"rows", "", "", ""}},

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "cli/command.h"
+#include "cli/profile.h"
 
 namespace bifocal::cli {
 namespace {
@@ -58,7 +59,7 @@ int run(std::vector<std::string> words) {
     if (parsed->done) return 0;
     if (const auto level = parse_log_level(settings.common.log_level); level.ok()) set_log_level(*level);
     Progress::set_enabled(!settings.common.no_progress);
-    status = verb->run(settings);
+    status = run_profiled(settings.common.profile, [&] { return verb->run(settings); });
   }
   if (!status.ok()) fmt::print(stderr, "bifocal: {}\n", status.message());
   return exit_code(status);

@@ -96,6 +96,7 @@ Expected<server::ServerOptions> server_options(const Settings& settings) {
   options.request_timeout_s = s.request_timeout_s;
   options.drain_timeout_s = s.drain_timeout_s;
   options.log_requests = s.log_requests;
+  options.profile_dir = s.profile_dir;
   return options;
 }
 

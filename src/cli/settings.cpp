@@ -19,6 +19,12 @@ std::vector<Option> common_options(CommonSettings& s) {
   };
 }
 
+std::vector<Option> profile_options(CommonSettings& s) {
+  return {{"Profile", "--profile", "PATH",
+           "Write what was done when as a Chrome trace (.json, or .json.gz) for ui.perfetto.dev",
+           &s.profile}};
+}
+
 std::vector<Option> model_options(ModelSettings& s) {
   constexpr std::string_view kGroup = "Model";
   return {
@@ -243,6 +249,9 @@ std::vector<Option> serve_options(ServeSettings& s) {
        {},
        1,
        1 << 16},
+      {kApi, "--profile-dir", "DIR",
+       "Folder that POST /start_profile may write below; without it profiles over HTTP are off",
+       &s.profile_dir},
       {kApi, "--log-requests", "", "Log one line per request: id, lengths, timings, status", &s.log_requests},
   };
 }

@@ -62,6 +62,7 @@ struct ServeSettings {
   double request_timeout_s = 600;
   double drain_timeout_s = 30;
   bool log_requests = false;
+  std::string profile_dir;
 };
 
 // `generate` and `chat`
@@ -138,6 +139,7 @@ struct EvalSettings {
 struct CommonSettings {
   std::string log_level = "info";
   bool no_progress = false;
+  std::string profile;
 };
 
 struct Settings {
@@ -151,6 +153,7 @@ struct Settings {
 };
 
 std::vector<Option> common_options(CommonSettings& settings);
+std::vector<Option> profile_options(CommonSettings& settings);  // of commands that run a model
 std::vector<Option> model_options(ModelSettings& settings);
 std::vector<Option> engine_options(EngineSettings& settings);
 std::vector<Option> serve_options(ServeSettings& settings);

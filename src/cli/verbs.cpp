@@ -4,8 +4,8 @@ namespace bifocal::cli {
 namespace {
 
 std::vector<Option> for_serve(Settings& s) {
-  return join(
-      {model_options(s.model), serve_options(s.serve), engine_options(s.engine), common_options(s.common)});
+  return join({model_options(s.model), serve_options(s.serve), engine_options(s.engine),
+               profile_options(s.common), common_options(s.common)});
 }
 
 std::vector<Option> for_generate(Settings& s) {
@@ -14,12 +14,12 @@ std::vector<Option> for_generate(Settings& s) {
       {"Prompt", "--raw", "", "Continue the text as it is, without the chat template", &s.prompt.raw},
   };
   return join({std::move(prompt), model_options(s.model), sampling_options(s.prompt),
-               engine_options(s.engine), common_options(s.common)});
+               engine_options(s.engine), profile_options(s.common), common_options(s.common)});
 }
 
 std::vector<Option> for_chat(Settings& s) {
   return join({model_options(s.model), sampling_options(s.prompt), engine_options(s.engine),
-               common_options(s.common)});
+               profile_options(s.common), common_options(s.common)});
 }
 
 std::vector<Option> for_explain(Settings& s) {
@@ -33,7 +33,8 @@ std::vector<Option> for_one_batch(Settings& s) {
       {"Grid", "--output-len", "LIST", "Decoded tokens per sequence", &s.bench.output_len},
       {"Grid", "--format", "FORMAT", "How the table is printed", &s.bench.format, {}, {"md", "csv", "json"}},
   };
-  return join({std::move(grid), model_options(s.model), engine_options(s.engine), common_options(s.common)});
+  return join({std::move(grid), model_options(s.model), engine_options(s.engine), profile_options(s.common),
+               common_options(s.common)});
 }
 
 std::vector<Option> compute_only(Settings& s) {
@@ -86,7 +87,8 @@ std::vector<Option> for_bench_conversations(Settings& s) {
       {kGrid, "--repeats", "N", "Runs of either mode, in turns", &b.mixed_repeats, {}, {}, 1, 1000},
       {kGrid, "--format", "FORMAT", "How the table is printed", &b.format, {}, {"md", "csv", "json"}},
   };
-  return join({std::move(grid), model_options(s.model), engine_options(s.engine), common_options(s.common)});
+  return join({std::move(grid), model_options(s.model), engine_options(s.engine), profile_options(s.common),
+               common_options(s.common)});
 }
 
 std::vector<Option> for_bench_mixed(Settings& s) {
@@ -102,7 +104,8 @@ std::vector<Option> for_bench_mixed(Settings& s) {
        &b.backend_pairs},
       {kGrid, "--format", "FORMAT", "How the table is printed", &b.format, {}, {"md", "csv", "json"}},
   };
-  return join({std::move(grid), model_options(s.model), engine_options(s.engine), common_options(s.common)});
+  return join({std::move(grid), model_options(s.model), engine_options(s.engine), profile_options(s.common),
+               common_options(s.common)});
 }
 
 // An evaluation's own options, and where its answers come from: a server or a model.

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/trace.h"
 
 namespace bifocal::engine {
 namespace {
@@ -27,6 +28,7 @@ EngineLoop::EngineLoop(EngineParts parts)
 }
 
 void EngineLoop::run() {
+  trace::name_thread("engine");
   FinishReason reason = FinishReason::error;
   Status why;
   try {
@@ -78,6 +80,7 @@ void EngineLoop::read_mail() {
 
 void EngineLoop::begin(std::unique_ptr<LiveRequest> request) {
   LiveRequest& live = *live_.emplace(request->key, std::move(request)).first->second;
+  live.stages.enter(RequestStages::Stage::queued);
   const GenerateRequest& r = live.request;
   ScheduledRequest scheduled;
   scheduled.key = live.key;
@@ -129,6 +132,7 @@ void EngineLoop::send(LiveRequest& live, OutputEvent event) {
   if (event.choice == 0) event.prompt_logprobs = std::exchange(live.prompt_logprobs, {});
   if (event.finish != FinishReason::none && --live.open_choices == 0) {
     inbox_.forget(live.request.id);  // before its last event goes out
+    live.stages.enter(RequestStages::Stage::over);
     ++(live.failed    ? counters_.failed_requests
        : live.aborted ? counters_.aborted_requests
                       : counters_.finished_requests);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/trace.h"
 #include "engine/engine_loop.h"
 
 namespace bifocal::engine {
@@ -17,6 +18,11 @@ Status EngineLoop::run_step() {
     sweep();
     const bool stuck = !scheduler_.idle() && step.outgrown.empty();
     return stuck ? internal_error("requests wait and none can run") : Status();
+  }
+  const trace::StepSpan span({static_cast<int64_t>(step.id), step.num_rows,
+                              static_cast<int64_t>(step.sequences.size()), step.num_logits});
+  for (const StepSequence& rows : step.sequences) {
+    live_.at(rows.key.request)->stages.enter(RequestStages::Stage::prefill);
   }
   make_tasks(step);
   BIFOCAL_RETURN_IF_ERROR(runner_.run(step, read_logits_));
@@ -103,6 +109,7 @@ void EngineLoop::find_faults(const Step& step) {
 }
 
 void EngineLoop::deliver(const Step& step) {
+  const trace::Span span(trace::Kind::engine, "deliver", {static_cast<int64_t>(step.samples.size())});
   for (size_t i = 0; i < tasks_.size(); ++i) {
     if (!owners_[i].scores_prompt) continue;
     const StepSequence& rows = step.sequences[static_cast<size_t>(owners_[i].sequence)];
@@ -120,6 +127,7 @@ void EngineLoop::deliver(const Step& step) {
     if (result_.faulted[static_cast<size_t>(sample.sequence)] != 0) continue;
     LiveRequest& live = *live_.at(sample.key.request);
     live.branched = true;
+    live.stages.enter(RequestStages::Stage::decode);
     Choice& choice = live.choices[static_cast<size_t>(sample.key.choice)];
     if (live.request.sampling.max_new_tokens == 0) {
       result_.samples[i] = {kNoToken, true};

@@ -9,6 +9,7 @@
 
 #include "engine/choice.h"
 #include "engine/request.h"
+#include "engine/request_stages.h"
 #include "engine/step.h"
 
 namespace bifocal::engine {
@@ -21,7 +22,8 @@ struct LiveRequest {
         sink(event_sink ? std::move(event_sink) : [](OutputEvent) {}),
         end_tokens(std::move(sorted_end_tokens)),
         prompt_len(static_cast<int64_t>(request.prompt_ids.size())),
-        open_choices(request.sampling.n) {
+        open_choices(request.sampling.n),
+        stages(request.id, prompt_len) {
     for (int i = 0; i < request.sampling.n; ++i) choices.emplace_back(request, end_tokens, tokenizer, i);
   }
   LiveRequest(const LiveRequest&) = delete;
@@ -36,6 +38,7 @@ struct LiveRequest {
   const int64_t prompt_len;
   std::vector<Choice> choices;
   int open_choices;
+  RequestStages stages;
   bool branched = false;  // the prompt is through: choices are sequences of their own
   int64_t cached_tokens = 0;
   // Of prompt positions logprob_start_len ...; handed out with the first event of choice 0.

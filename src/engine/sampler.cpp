@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/trace.h"
 #include "model/executor.h"
 
 namespace bifocal::engine {
@@ -122,6 +123,7 @@ Sampler::Sampler(int vocab_size, int num_threads)
 }
 
 void Sampler::run(std::span<const SampleTask> tasks, std::span<SampleOutcome> outcomes, ThreadPool& pool) {
+  const trace::Span span(trace::Kind::sampling, "sample", {static_cast<int64_t>(tasks.size())});
   BIFOCAL_CHECK_EQ(tasks.size(), outcomes.size());
   BIFOCAL_CHECK_GE(scratch_.size(), static_cast<size_t>(pool.num_threads()));
   pool.parallel_for(static_cast<int64_t>(tasks.size()), [&](int64_t task, int thread) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/trace.h"
 
 namespace bifocal::engine {
 
@@ -66,6 +67,7 @@ int64_t Scheduler::num_running_tokens() const {
 }
 
 const Step& Scheduler::schedule() {
+  const trace::Span span(trace::Kind::engine, "schedule", {num_running()});
   BIFOCAL_CHECK(!in_flight_);
   ++step_.id;
   step_.copies.clear();

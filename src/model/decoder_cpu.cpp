@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/trace.h"
 #include "model/workspace.h"
 
 namespace bifocal::model {
@@ -76,6 +77,7 @@ Status DecoderCpu::forward(const StepRows& rows, attention::Planner& planner, kv
   step.attn_out = narrow_.view().as<float>();
   embed(rows, step.residual);
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
+    const trace::Span span(trace::Kind::layer, "layer", {static_cast<int64_t>(i)});
     BIFOCAL_RETURN_IF_ERROR(attend(i, rows, step, planner, cache));
     if (i + 1 == spec_.layers.size()) {
       // After the last layer's keys and values are written, the other rows have no reader.
@@ -92,6 +94,7 @@ Status DecoderCpu::forward(const StepRows& rows, attention::Planner& planner, kv
 }
 
 void DecoderCpu::embed(const StepRows& rows, float* out) {
+  const trace::Span span(trace::Kind::rowwise, "embed", {static_cast<int64_t>(rows.token_ids.size())});
   const int64_t hidden = spec_.hidden_size;
   pool_->parallel_for(static_cast<int64_t>(rows.token_ids.size()), [&](int64_t t, int) {
     weights_.embedding.unpack_row(rows.token_ids[static_cast<size_t>(t)], out + t * hidden);

@@ -1,5 +1,6 @@
 #include "model/row_ops.h"
 
+#include "base/trace.h"
 #include "kernels/cpu/elementwise.h"
 
 namespace bifocal::model {
@@ -13,6 +14,7 @@ Status RowOps::reserve(uint64_t scratch_bytes) {
 
 void RowOps::norm(const float* x, int64_t x_stride, const Tensor& weight, float eps, int64_t num_rows,
                   float* y, int64_t y_stride) const {
+  const trace::Span span(trace::Kind::rowwise, "norm", {num_rows});
   cpu::rms_norm(x, x_stride, weight.view().as<float>(), eps, num_rows, weight.view().num_elements(), y,
                 y_stride, *pool_);
 }
@@ -21,17 +23,19 @@ void RowOps::norm_heads(float* heads, int64_t token_stride, int num_heads, const
                         int64_t num_tokens) const {
   // rms_norm takes rows at one stride: either the heads of a token or one head of all tokens, whichever is
   // fewer calls.
+  const trace::Span span(trace::Kind::rowwise, "norm_heads", {num_tokens});
   const int64_t dim = weight.view().num_elements();
+  const auto* w = weight.view().as<float>();
   if (num_tokens <= num_heads) {
     for (int64_t t = 0; t < num_tokens; ++t) {
       float* x = heads + t * token_stride;
-      norm(x, dim, weight, eps, num_heads, x, dim);
+      cpu::rms_norm(x, dim, w, eps, num_heads, dim, x, dim, *pool_);
     }
     return;
   }
   for (int64_t h = 0; h < num_heads; ++h) {
     float* x = heads + h * dim;
-    norm(x, token_stride, weight, eps, num_tokens, x, token_stride);
+    cpu::rms_norm(x, token_stride, w, eps, num_tokens, dim, x, token_stride, *pool_);
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/thread_pool.h"
+#include "base/trace.h"
 #include "server/gate.h"
 #include "server/generation.h"
 #include "server/ids.h"
@@ -24,6 +25,11 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr double kMaxTimeout_s = 1e7;
+
+int64_t nanoseconds(Clock::time_point time) {
+  return std::chrono::nanoseconds(time.time_since_epoch()).count();
+}
+
 constexpr auto kPoll = milliseconds(20);
 // For last events to reach their clients, once nothing more will follow.
 constexpr auto kFlushTime = milliseconds(2000);
@@ -60,6 +66,8 @@ Status validate(const ServerOptions& options) {
     return invalid_argument(
         fmt::format("--request-timeout: expected more than 0, at most {:.0f} seconds", kMaxTimeout_s));
   }
+  const Status profile_dir = Profiler::check(options.profile_dir);
+  if (!profile_dir.ok()) return profile_dir.with_context("--profile-dir " + options.profile_dir);
   if (options.http.max_connections < 1) return invalid_argument("--max-connections: expected at least 1");
   return {};
 }
@@ -159,10 +167,10 @@ class Server::Impl final : public http::Application {
     const Route& route = routes()[static_cast<size_t>(exchange->request().route)];
     Call call{exchange, context(), &services_};
     if (route.on_io_thread) {
-      run(route.handler, call);
+      run(route, call);
     } else {
-      services_.prepare.post([call = std::move(call), handler = route.handler] {
-        if (call.exchange->disconnect_reason() == http::DisconnectReason::none) run(handler, call);
+      services_.prepare.post([call = std::move(call), &route] {
+        if (call.exchange->disconnect_reason() == http::DisconnectReason::none) run(route, call);
       });
     }
   }
@@ -181,6 +189,9 @@ class Server::Impl final : public http::Application {
     const http::Request& request = exchange.request();
     const Route& route = routes()[static_cast<size_t>(request.route)];
     services_.metrics.answered(route.path, exchange.status());
+    trace::async_span(trace::Kind::http, route.path, exchange.id(), nanoseconds(exchange.started()),
+                      nanoseconds(Clock::now()),
+                      {exchange.status(), static_cast<int64_t>(exchange.bytes_out())});
     if (!options_.log_requests) return;
     const auto elapsed = std::chrono::duration<double, std::milli>(Clock::now() - exchange.started());
     const std::string_view key =
@@ -194,9 +205,10 @@ class Server::Impl final : public http::Application {
   void connections_changed(int open_connections) override { services_.open_connections = open_connections; }
 
  private:
-  static void run(Handler handler, const Call& call) {
+  static void run(const Route& route, const Call& call) {
+    const trace::Span span(trace::Kind::http, route.path);
     try {
-      handler(call);
+      route.handler(call);
     } catch (const std::exception& e) {  // out of memory: this request fails, the server goes on
       log_error("a request could not be handled: {}", e.what());
       call.fail(internal_error(""));

@@ -11,6 +11,7 @@
 #include "server/live_requests.h"
 #include "server/metrics.h"
 #include "server/options.h"
+#include "server/profiler.h"
 #include "server/worker_pool.h"
 
 namespace bifocal::server {
@@ -19,11 +20,12 @@ enum class Lifecycle : uint8_t { starting, ready, draining };
 
 struct Services {
   Services(const ServerOptions& opts, int prepare_threads)
-      : options(opts), output(1), prepare(prepare_threads) {}
+      : options(opts), profiler(opts.profile_dir), output("output", 1), prepare("prepare", prepare_threads) {}
 
   const ServerOptions& options;
   Metrics metrics;
   LiveRequests live;
+  Profiler profiler;
   std::atomic<uint64_t> num_seeds{0};
   std::atomic<Lifecycle> lifecycle{Lifecycle::starting};
   std::atomic<int> open_connections{0};

@@ -124,8 +124,10 @@ std::optional<http::Response> Gate::check_route(http::Request& request) const {
     return response;
   }
   const bool posts = request.method == "POST" || request.method == "PUT";
-  const bool has_type = request.has_header("content-type");
-  if (posts && (has_body(request) || has_type) && !is_json(request.header("content-type"))) {
+  // Of requests without a body, some clients say that it is a stream of bytes.
+  const std::string_view type = request.header("content-type");
+  const bool untyped = type.empty() || http::equals_ignoring_case(type, "application/octet-stream");
+  if (posts && (has_body(request) || !untyped) && !is_json(type)) {
     return refuse(RejectReason::invalid, error_of(415, "invalid_request_error", "unsupported_media_type",
                                                   "Content-Type must be application/json"));
   }

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/trace.h"
 #include "server/ids.h"
 #include "server/request_fields.h"
 
@@ -137,10 +138,13 @@ bool Generation::submit_all() {
       parts_[i].owed = n;
       owed_ += n;
     }
+    trace::async_begin(trace::Kind::request, "request", engine_ids_[i],
+                       {static_cast<int64_t>(request.prompt_ids.size())});
     const Status status = engine.submit(
         std::move(request),
         [self = shared_from_this(), i](engine::OutputEvent event) { self->on_event(i, std::move(event)); });
     if (!status.ok()) {
+      trace::async_end(trace::Kind::request, "request", engine_ids_[i]);
       {
         std::lock_guard lock(mutex_);
         parts_[i].owed = 0;
@@ -178,8 +182,8 @@ void Generation::on_event(size_t request, engine::OutputEvent event) {
   std::lock_guard lock(mutex_);
   Part& part = parts_[request];
   if (event.finish != engine::FinishReason::none) {
-    --part.owed;
     --owed_;
+    if (--part.owed == 0) trace::async_end(trace::Kind::request, "request", engine_ids_[request]);
   }
   if (!done_) {
     const int64_t now = now_ns();
@@ -270,6 +274,7 @@ void Generation::leave_if_over() {
 }
 
 void Generation::drain() {
+  const trace::Span span(trace::Kind::http, "format");
   try {
     while (drain_once()) {
     }

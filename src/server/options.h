@@ -61,6 +61,7 @@ struct ServerOptions {
   double engine_stall_s = 60;  // /ready fails when the engine's loop hasn't come round for so long
   int num_workers = 0;         // threads that parse and tokenise; 0: by the machine
   bool log_requests = false;   // one line per answer; never with content
+  std::string profile_dir;     // where /start_profile may write; "": nowhere, profiles are off
 };
 
 // The model behind the API; given to the server once it is loaded.

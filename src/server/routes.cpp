@@ -6,6 +6,7 @@
 #include "server/native/control.h"
 #include "server/native/generate.h"
 #include "server/native/info.h"
+#include "server/native/profile.h"
 #include "server/native/tokenize.h"
 #include "server/openai/chat.h"
 #include "server/openai/completions.h"
@@ -48,6 +49,8 @@ constexpr Route kRoutes[] = {
     work("GET", "/flush_cache", native::handle_flush_cache),
     work("POST", "/flush_cache", native::handle_flush_cache),
     work("POST", "/abort_request", native::handle_abort_request),
+    work("POST", "/start_profile", native::handle_start_profile),
+    work("POST", "/stop_profile", native::handle_stop_profile),
 };
 
 bool path_matches(const Route& route, std::string_view path) {

@@ -1,14 +1,22 @@
 #include "server/worker_pool.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <exception>
 
 #include "base/log.h"
+#include "base/trace.h"
 
 namespace bifocal::server {
 
-WorkerPool::WorkerPool(int num_threads) {
-  for (int i = 0; i < std::max(1, num_threads); ++i) threads_.emplace_back([this] { run(); });
+WorkerPool::WorkerPool(std::string name, int num_threads) {
+  for (int i = 0; i < std::max(1, num_threads); ++i) {
+    threads_.emplace_back([this, label = fmt::format("{} {}", name, i)] {
+      trace::name_thread(label);
+      run();
+    });
+  }
 }
 
 WorkerPool::~WorkerPool() {

@@ -5,6 +5,7 @@
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -12,7 +13,7 @@ namespace bifocal::server {
 
 class WorkerPool {
  public:
-  explicit WorkerPool(int num_threads);
+  WorkerPool(std::string name, int num_threads);  // the name is for traces
   // As join().
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;

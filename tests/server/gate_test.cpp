@@ -107,6 +107,19 @@ TEST(Gate, OnlyJsonBodies) {
   EXPECT_EQ(status("Content-Type: application/x-www-form-urlencoded\r\n"), 415);
 }
 
+TEST(Gate, WithoutABodyItsTypeIsOfNoMatter) {
+  TestServer server;
+  const auto status = [&](std::string_view headers) {
+    Client client(server.port());
+    client.send("POST /flush_cache HTTP/1.1\r\nHost: localhost\r\n" + std::string(headers) + "\r\n");
+    return client.receive_reply()->status;
+  };
+  EXPECT_EQ(status("Content-Length: 0\r\n"), 200);
+  EXPECT_EQ(status("Content-Type: application/octet-stream\r\nContent-Length: 0\r\n"), 200);
+  // What a page from elsewhere may send unasked.
+  EXPECT_EQ(status("Content-Type: text/plain\r\nContent-Length: 0\r\n"), 415);
+}
+
 TEST(Gate, OriginsAreAllowedByName) {
   ServerOptions options = test_options();
   options.allowed_origins = {"https://app.example"};

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/trace.h"
 #include "kernels/cpu/elementwise_rows.h"
 #include "kernels/cpu/float_bits.h"
 #include "kernels/cpu/isa.h"
@@ -114,6 +115,7 @@ void rms_norm(const float* x, int64_t x_stride, const float* w, float eps, int64
 }
 
 void rope(const RopeArgs& args, ThreadPool& pool) {
+  const trace::Span span(trace::Kind::rowwise, "rope", {args.num_tokens});
   BIFOCAL_CHECK_LE(args.rotary_dim, args.head_dim);
   BIFOCAL_CHECK_EQ(static_cast<size_t>(args.rotary_dim), 2 * args.inv_freq.size());
   const ElementwiseRows& rows = rows_of(current_isa());
@@ -124,6 +126,7 @@ void rope(const RopeArgs& args, ThreadPool& pool) {
 
 void silu_mul(const float* gate_up, int64_t gate_up_stride, int64_t num_rows, int64_t dim, float* out,
               int64_t out_stride, ThreadPool& pool) {
+  const trace::Span span(trace::Kind::rowwise, "silu_mul", {num_rows});
   const ElementwiseRows& rows = rows_of(current_isa());
   for_rows(num_rows, 2 * dim, pool, [&](int64_t t) {
     const float* const gate = gate_up + t * gate_up_stride;
@@ -133,6 +136,7 @@ void silu_mul(const float* gate_up, int64_t gate_up_stride, int64_t num_rows, in
 
 void clamped_swiglu(const float* gate_up, int64_t gate_up_stride, int64_t num_rows, int64_t dim, float limit,
                     float* out, int64_t out_stride, ThreadPool& pool) {
+  const trace::Span span(trace::Kind::rowwise, "clamped_swiglu", {num_rows});
   const ElementwiseRows& rows = rows_of(current_isa());
   for_rows(num_rows, 2 * dim, pool, [&](int64_t t) {
     const float* const gate = gate_up + t * gate_up_stride;
@@ -142,6 +146,7 @@ void clamped_swiglu(const float* gate_up, int64_t gate_up_stride, int64_t num_ro
 
 void write_kv(const float* k, int64_t k_stride, const float* v, int64_t v_stride, const int64_t* slots,
               int64_t num_tokens, const PagedKv& kv, ThreadPool& pool) {
+  const trace::Span span(trace::Kind::rowwise, "write_kv", {num_tokens});
   const ElementwiseRows& rows = rows_of(current_isa());
   const int64_t values_per_token = static_cast<int64_t>(kv.num_kv_heads) * (kv.head_dim_k + kv.head_dim_v);
   for_rows(num_tokens, values_per_token, pool, [&](int64_t t) {
@@ -159,6 +164,7 @@ void write_kv(const float* k, int64_t k_stride, const float* v, int64_t v_stride
 
 void gather_keys(const PagedKv& kv, const int32_t* pages, int64_t first, int64_t num_tokens, float* out,
                  int64_t out_stride, ThreadPool& pool) {
+  const trace::Span span(trace::Kind::rowwise, "gather_keys", {num_tokens});
   for_rows(num_tokens, kv.head_dim_k, pool, [&](int64_t t) {
     const int64_t token = first + t;
     const int64_t at =
@@ -168,6 +174,7 @@ void gather_keys(const PagedKv& kv, const int32_t* pages, int64_t first, int64_t
 }
 
 void write_expanded_kv(const ExpandedKvArgs& args, const PagedKv& kv, ThreadPool& pool) {
+  const trace::Span span(trace::Kind::rowwise, "write_expanded_kv", {args.num_tokens});
   const ElementwiseRows& rows = rows_of(current_isa());
   const int64_t nope_dim = kv.head_dim_k - args.rope_dim;
   const int64_t head_dim = nope_dim + kv.head_dim_v;

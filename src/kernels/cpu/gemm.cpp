@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/check.h"
+#include "base/trace.h"
 #include "kernels/cpu/gemm_dispatch.h"
 
 namespace bifocal::kernels::cpu {
@@ -184,6 +185,28 @@ void run_group(const Group& group, ThreadPool& pool) {
   });
 }
 
+std::string_view gemm_name(DType weights) {
+  switch (weights) {
+    case DType::f16:
+      return "gemm f16";
+    case DType::bf16:
+      return "gemm bf16";
+    default:
+      return "gemm f32";
+  }
+}
+
+// Rows of all products together, their n and k, bytes of the weights. Products of one call have one shape.
+trace::Values traced_work(std::span<const GemmArgs> products) {
+  trace::Values values = {0, products.front().w->n(), products.front().w->k(), 0};
+  if (!trace::is_on()) return values;
+  for (const GemmArgs& args : products) {
+    values[0] += args.m;
+    values[3] += args.w->n() * args.w->k() * static_cast<int64_t>(size_of(args.w->dtype()));
+  }
+  return values;
+}
+
 }  // namespace
 
 const GemmKernel& gemm_kernel(Isa isa, DType weight_dtype) {
@@ -219,6 +242,7 @@ size_t gemm_scratch_bytes(int64_t m, int64_t k) {
 void gemm(const GemmArgs& args, void* scratch, ThreadPool& pool) {
   BIFOCAL_CHECK(args.w != nullptr && args.w->kernel() != nullptr);
   if (args.m <= 0) return;
+  const trace::Span span(trace::Kind::gemm, gemm_name(args.w->dtype()), traced_work({&args, 1}));
   auto* const rows = static_cast<char*>(scratch);
   pack_all_rows(args, rows, pool);
   const Grid grid = make_grid(args, pool.num_threads());
@@ -238,6 +262,8 @@ void gemm_grouped(std::span<const GemmArgs> products, void* scratch, ThreadPool&
     BIFOCAL_CHECK(args.w != nullptr && args.w->kernel() != nullptr);
     BIFOCAL_CHECK(args.w->dtype() == products.front().w->dtype());
   }
+  if (products.empty()) return;
+  const trace::Span span(trace::Kind::gemm, gemm_name(products.front().w->dtype()), traced_work(products));
   while (!products.empty()) {
     const size_t count = std::min(products.size(), Group::kMaxMembers);
     run_group(make_group(products.first(count), static_cast<char*>(scratch), pool.num_threads()), pool);

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "base/trace.h"
 
 namespace bifocal::kernels::cpu {
 namespace {
@@ -88,6 +89,7 @@ void choose(const RouterRule& rule, float* z, int32_t* experts, float* weights) 
 
 void choose_experts(const RouterRule& rule, float* logits, int64_t num_tokens, int32_t* experts,
                     float* weights, ThreadPool& pool) {
+  const trace::Span span(trace::Kind::rowwise, "choose_experts", {num_tokens});
   BIFOCAL_CHECK_LE(rule.num_experts, kMaxExperts);
   BIFOCAL_CHECK(rule.num_groups > 0 && rule.num_experts % rule.num_groups == 0);
   BIFOCAL_CHECK_LE(rule.experts_per_token, rule.num_experts / rule.num_groups * rule.groups_per_token);
@@ -119,6 +121,7 @@ void sort_by_expert(std::span<const int32_t> experts, const ExpertOrder& order) 
 
 void gather_rows(const float* x, int64_t dim, std::span<const int32_t> slots, int experts_per_token,
                  float* out, ThreadPool& pool) {
+  const trace::Span span(trace::Kind::rowwise, "gather_rows", {static_cast<int64_t>(slots.size())});
   for_row_ranges(static_cast<int64_t>(slots.size()), dim, pool, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t token = slots[static_cast<size_t>(i)] / experts_per_token;
@@ -128,6 +131,7 @@ void gather_rows(const float* x, int64_t dim, std::span<const int32_t> slots, in
 }
 
 void combine_rows(const CombineArgs& args, ThreadPool& pool) {
+  const trace::Span span(trace::Kind::rowwise, "combine_rows", {args.count});
   const int64_t k = args.experts_per_token;
   const int64_t dim = args.dim;
   const auto num_tokens = static_cast<int64_t>(args.place.size()) / std::max<int64_t>(1, k);

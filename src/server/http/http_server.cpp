@@ -15,6 +15,7 @@
 #include <unordered_map>
 
 #include "base/log.h"
+#include "base/trace.h"
 #include "server/http/connection.h"
 
 namespace bifocal::server::http {
@@ -72,7 +73,10 @@ class HttpServer::Impl {
   void start() {
     asio::co_spawn(io_, accept_loop(), asio::detached);
     asio::co_spawn(io_, sweep_loop(), asio::detached);
-    thread_ = std::jthread([this] { io_.run(); });
+    thread_ = std::jthread([this] {
+      trace::name_thread("http");
+      io_.run();
+    });
   }
 
   void stop() {
