@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "cli/command.h"
+#include "cli/serve.h"
 #include "cli/stack.h"
 #include "server/app.h"
 
@@ -62,6 +63,45 @@ class Signals {
   std::jthread thread_;
 };
 
+Expected<std::unique_ptr<server::Server>> listen(server::ServerOptions options, bool next_free_port) {
+  const uint16_t first = options.http.port;
+  for (int tried = 1;; ++tried) {
+    auto server = server::Server::create(options);
+    const bool taken = !server.ok() && server.status().code() == StatusCode::unavailable;
+    if (!taken || first == 0) return server;
+    if (!next_free_port) {
+      return invalid_argument(server.status().message() + "; choose another --port, or --next-free-port");
+    }
+    if (tried == kPortsTried || options.http.port == UINT16_MAX) return server;
+    ++options.http.port;
+  }
+}
+
+// The settings as /get_server_info shows them. Keys are left out: no secret ever gets near an answer.
+JsonValue::Object shown_settings(const Settings& settings) {
+  Settings copy = settings;
+  JsonValue::Object out;
+  for (const Option& option :
+       join({model_options(copy.model), engine_options(copy.engine), serve_options(copy.serve)})) {
+    if (option.flag == "--api-key" || option.flag == "--api-key-file") continue;
+    std::string name(option.flag.substr(2));
+    for (char& c : name) c = c == '-' ? '_' : c;
+    out.emplace_back(std::move(name), std::visit(
+                                          [](const auto* v) {
+                                            using T = std::decay_t<decltype(*v)>;
+                                            if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+                                              return JsonValue(JsonValue::Array(v->begin(), v->end()));
+                                            } else {
+                                              return JsonValue(*v);
+                                            }
+                                          },
+                                          option.target));
+  }
+  return out;
+}
+
+}  // namespace
+
 Expected<server::ServerOptions> server_options(const Settings& settings) {
   const ServeSettings& s = settings.serve;
   server::ServerOptions options;
@@ -100,43 +140,6 @@ Expected<server::ServerOptions> server_options(const Settings& settings) {
   return options;
 }
 
-Expected<std::unique_ptr<server::Server>> listen(server::ServerOptions options, bool next_free_port) {
-  const uint16_t first = options.http.port;
-  for (int tried = 1;; ++tried) {
-    auto server = server::Server::create(options);
-    const bool taken = !server.ok() && server.status().code() == StatusCode::unavailable;
-    if (!taken || first == 0) return server;
-    if (!next_free_port) {
-      return invalid_argument(server.status().message() + "; choose another --port, or --next-free-port");
-    }
-    if (tried == kPortsTried || options.http.port == UINT16_MAX) return server;
-    ++options.http.port;
-  }
-}
-
-// The settings as /get_server_info shows them. Keys are left out: no secret ever gets near an answer.
-JsonValue::Object shown_settings(const Settings& settings) {
-  Settings copy = settings;
-  JsonValue::Object out;
-  for (const Option& option :
-       join({model_options(copy.model), engine_options(copy.engine), serve_options(copy.serve)})) {
-    if (option.flag == "--api-key" || option.flag == "--api-key-file") continue;
-    std::string name(option.flag.substr(2));
-    for (char& c : name) c = c == '-' ? '_' : c;
-    out.emplace_back(std::move(name), std::visit(
-                                          [](const auto* v) {
-                                            using T = std::decay_t<decltype(*v)>;
-                                            if constexpr (std::is_same_v<T, std::vector<std::string>>) {
-                                              return JsonValue(JsonValue::Array(v->begin(), v->end()));
-                                            } else {
-                                              return JsonValue(*v);
-                                            }
-                                          },
-                                          option.target));
-  }
-  return out;
-}
-
 std::shared_ptr<const server::ServingContext> serving_context(const Settings& settings, const Stack& stack) {
   auto context = std::make_shared<server::ServingContext>();
   context->engine = stack.engine.get();
@@ -155,8 +158,6 @@ std::shared_ptr<const server::ServingContext> serving_context(const Settings& se
           .count();
   return context;
 }
-
-}  // namespace
 
 Status run_serve(const Settings& settings) {
   Signals signals;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -113,6 +114,45 @@ struct BenchSettings {
   std::vector<std::string> backend_pairs = {"tiled", "streaming", "tiled+streaming"};
 };
 
+// `bench serving` and `bench offline`
+struct ServingBenchSettings {
+  std::string base_url;
+  std::string host = "127.0.0.1";
+  int64_t port = 0;
+  std::string backend = "bifocal";
+  std::string api_key;
+  std::string served_model_name;
+  std::string dataset = "random-ids";
+  std::string dataset_path;
+  int64_t num_prompts = 1000;
+  int64_t random_input_len = 1024;
+  int64_t random_output_len = 1024;
+  double random_range_ratio = 0;
+  int64_t sharegpt_output_len = 0;
+  int64_t sharegpt_context_len = 0;
+  int64_t gsp_num_groups = 64;
+  int64_t gsp_prompts_per_group = 16;
+  int64_t gsp_system_prompt_len = 2048;
+  int64_t gsp_question_len = 128;
+  int64_t gsp_output_len = 256;
+  double gsp_range_ratio = 1;
+  bool gsp_ordered = false;
+  bool tokenize_prompt = false;
+  int64_t seed = 42;
+  double request_rate = std::numeric_limits<double>::infinity();
+  int64_t max_concurrency = 0;
+  int64_t warmup_requests = 1;
+  bool flush_cache = false;
+  bool disable_stream = false;
+  bool disable_ignore_eos = false;
+  double temperature = 0;
+  std::string extra_request_body;
+  bool profile = false;
+  double ready_timeout_s = 60;
+  std::string output_file;
+  bool output_details = false;
+};
+
 // `eval`
 struct EvalSettings {
   std::string base_url;
@@ -149,6 +189,7 @@ struct Settings {
   ServeSettings serve;
   PromptSettings prompt;
   BenchSettings bench;
+  ServingBenchSettings serving;
   EvalSettings eval;
 };
 

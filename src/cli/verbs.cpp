@@ -1,3 +1,4 @@
+#include "cli/bench_options.h"
 #include "cli/command.h"
 
 namespace bifocal::cli {
@@ -24,88 +25,6 @@ std::vector<Option> for_chat(Settings& s) {
 
 std::vector<Option> for_explain(Settings& s) {
   return join({model_options(s.model), engine_options(s.engine), common_options(s.common)});
-}
-
-std::vector<Option> for_one_batch(Settings& s) {
-  std::vector<Option> grid = {
-      {"Grid", "--batch", "LIST", "Sequences computed together", &s.bench.batch, {"--batch-size"}},
-      {"Grid", "--input-len", "LIST", "Prompt tokens per sequence", &s.bench.input_len},
-      {"Grid", "--output-len", "LIST", "Decoded tokens per sequence", &s.bench.output_len},
-      {"Grid", "--format", "FORMAT", "How the table is printed", &s.bench.format, {}, {"md", "csv", "json"}},
-  };
-  return join({std::move(grid), model_options(s.model), engine_options(s.engine), profile_options(s.common),
-               common_options(s.common)});
-}
-
-std::vector<Option> compute_only(Settings& s) {
-  std::vector<Option> all = engine_options(s.engine);
-  std::erase_if(all, [](const Option& option) { return option.group != "Compute"; });
-  return join({std::move(all), common_options(s.common)});
-}
-
-std::vector<Option> for_bench_attention(Settings& s) {
-  std::vector<Option> grid = {
-      {"Grid", "--batch", "LIST", "Sequences", &s.bench.batch},
-      {"Grid", "--heads", "LIST", "Query heads", &s.bench.heads},
-      {"Grid", "--kv-heads", "LIST", "Key/value heads", &s.bench.kv_heads},
-      {"Grid", "--head-dim", "LIST", "Head dimension, or K's and V's as in 192/128", &s.bench.head_dim},
-      {"Grid", "--query-len", "LIST", "Query tokens per sequence", &s.bench.query_len},
-      {"Grid", "--kv-len", "LIST", "Keys per sequence", &s.bench.kv_len},
-      {"Grid", "--shared-prefix", "LIST", "Keys that all sequences have in common; 0: none",
-       &s.bench.shared_prefix},
-      {"Grid", "--window", "LIST", "Sliding window in keys; 0: none", &s.bench.window},
-      {"Grid", "--kv-dtype", "LIST", "Type of keys and values", &s.bench.bench_dtype},
-      {"Grid", "--page-size", "LIST", "Tokens per KV page", &s.bench.page_sizes},
-      {"Grid", "--ordered-pages", "", "Pages of a sequence lie one after another instead of anywhere",
-       &s.bench.ordered_pages},
-      {"Grid",
-       "--plan",
-       "N",
-       "Time the planning of so many ragged sequences instead",
-       &s.bench.plan_sequences,
-       {},
-       {},
-       0,
-       4096},
-      {"Grid", "--plot", "PATH", "Also write an SVG with a line per backend over the query tokens",
-       &s.bench.plot},
-      {"Grid", "--format", "FORMAT", "How the table is printed", &s.bench.format, {}, {"md", "csv", "json"}},
-      {"Grid", "--backends", "LIST", "Backends to time; default: all but reference", &s.bench.backends},
-      {"Grid", "--check", "", "Compare every result with the reference backend", &s.bench.check},
-  };
-  return join({std::move(grid), compute_only(s)});
-}
-
-std::vector<Option> for_bench_conversations(Settings& s) {
-  constexpr std::string_view kGrid = "Grid";
-  BenchSettings& b = s.bench;
-  std::vector<Option> grid = {
-      {kGrid, "--conversations", "LIST", "Conversations at the same time", &b.conversations},
-      {kGrid, "--turns", "LIST", "Turns of each", &b.turns},
-      {kGrid, "--user-len", "N", "Tokens that each turn adds to the prompt", &b.user_len, {}, {}, 1, 1 << 20},
-      {kGrid, "--answer-len", "N", "Tokens that each turn writes", &b.answer_len, {}, {}, 1, 1 << 20},
-      {kGrid, "--repeats", "N", "Runs of either mode, in turns", &b.mixed_repeats, {}, {}, 1, 1000},
-      {kGrid, "--format", "FORMAT", "How the table is printed", &b.format, {}, {"md", "csv", "json"}},
-  };
-  return join({std::move(grid), model_options(s.model), engine_options(s.engine), profile_options(s.common),
-               common_options(s.common)});
-}
-
-std::vector<Option> for_bench_mixed(Settings& s) {
-  constexpr std::string_view kGrid = "Grid";
-  BenchSettings& b = s.bench;
-  std::vector<Option> grid = {
-      {kGrid, "--decodes", "LIST", "Requests that are decoding when the prompt arrives", &b.decodes},
-      {kGrid, "--context-len", "LIST", "Tokens that each of them has behind it", &b.context_len},
-      {kGrid, "--prompt-len", "LIST", "Tokens of the prompt that arrives", &b.prompt_len},
-      {kGrid, "--output-len", "N", "Tokens that its request writes", &b.mixed_output_len, {}, {}, 2, 1 << 20},
-      {kGrid, "--repeats", "N", "Runs of each backend, in turns", &b.mixed_repeats, {}, {}, 1, 1000},
-      {kGrid, "--backends", "LIST", "What to compare: a backend for both phases, or prefill+decode",
-       &b.backend_pairs},
-      {kGrid, "--format", "FORMAT", "How the table is printed", &b.format, {}, {"md", "csv", "json"}},
-  };
-  return join({std::move(grid), model_options(s.model), engine_options(s.engine), profile_options(s.common),
-               common_options(s.common)});
 }
 
 // An evaluation's own options, and where its answers come from: a server or a model.
@@ -213,13 +132,15 @@ constexpr Verb kVerbs[] = {
     {"backends", "Prints what each attention backend can do.", none, run_backends},
     {"explain", "Prints which backend would serve each attention class and phase of a model, and why.",
      for_explain, run_explain},
-    {"bench ceilings", "Measures this machine's limits: DRAM read rate, FMA peak.", compute_only,
+    {"bench ceilings", "Measures this machine's limits: DRAM read rate, FMA peak.", for_bench_machine,
      run_bench_ceilings},
-    {"bench gemm", "Times the matrix product beside its limit.", compute_only, run_bench_gemm},
+    {"bench gemm", "Times the matrix product beside its limit.", for_bench_machine, run_bench_gemm},
+    {"bench serving", "Sends requests to a server, or to a model in this process, and prints what came when.",
+     for_bench_serving, run_bench_serving},
     {"bench attention", "Times every eligible attention backend over a grid of shapes.", for_bench_attention,
      run_bench_attention},
     {"bench one-batch", "Times prefill and decode of a model without a server, beside this machine's limits.",
-     for_one_batch, run_bench_one_batch},
+     for_bench_one_batch, run_bench_one_batch},
     {"bench conversations", "Times conversations in the default mode and with --deterministic.",
      for_bench_conversations, run_bench_conversations},
     {"bench mixed",

@@ -1,7 +1,6 @@
 #include "server/app.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
@@ -9,6 +8,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/descriptor_limit.h"
 #include "base/log.h"
 #include "base/thread_pool.h"
 #include "base/trace.h"
@@ -36,17 +36,6 @@ constexpr auto kFlushTime = milliseconds(2000);
 
 int worker_threads(const ServerOptions& options) {
   return options.num_workers > 0 ? options.num_workers : std::clamp(ThreadPool::available_cores(), 1, 4);
-}
-
-// Every connection is a descriptor; the usual soft limit is 1024.
-void raise_descriptor_limit(int connections) {
-  rlimit limit{};
-  const auto wanted = static_cast<rlim_t>(connections) + 512;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
-  limit.rlim_cur = std::min(wanted, limit.rlim_max);
-  if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted) {
-    log_warn("only {} file descriptors are allowed; {} connections may not fit", limit.rlim_cur, connections);
-  }
 }
 
 Status validate(const ServerOptions& options) {

@@ -41,6 +41,7 @@ class JsonTokenizer : public Tokenizer {
   bool is_special(TokenId id) const override { return added_.is_special(id); }
   std::optional<TokenId> token_id(std::string_view token) const override { return vocabulary_.find(token); }
   int vocab_size() const override { return vocabulary_.size(); }
+  int base_vocab_size() const override { return base_vocab_size_; }
   bool strips_leading_space() const override { return decoder_.strips_leading_space(); }
 
  private:
@@ -55,6 +56,7 @@ class JsonTokenizer : public Tokenizer {
   Status encode_pieces(std::string text, bool starts_text, Work& work, std::vector<TokenId>& ids) const;
 
   Vocabulary vocabulary_;
+  int base_vocab_size_ = 0;
   Normalizer normalizer_;
   AddedTokens added_;
   PreTokenizer pre_tokenizer_;
@@ -72,6 +74,7 @@ Status JsonTokenizer::read(JsonValue& document) {
   }
   if (model == nullptr) return invalid_argument("model: missing");
   BIFOCAL_ASSIGN_OR_RETURN(bpe_, Bpe::from_json(*model, vocabulary_));
+  base_vocab_size_ = vocabulary_.size();
   BIFOCAL_ASSIGN_OR_RETURN(normalizer_, Normalizer::from_json(reader.find("normalizer")));
   BIFOCAL_ASSIGN_OR_RETURN(added_,
                            AddedTokens::from_json(reader.find("added_tokens"), normalizer_, vocabulary_));

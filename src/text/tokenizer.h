@@ -55,6 +55,8 @@ class Tokenizer {
   virtual std::optional<TokenId> token_id(
       std::string_view token) const = 0;  // exact vocabulary or added token
   virtual int vocab_size() const = 0;     // one more than the largest id
+  // Without added tokens, where the tokenizer tells them apart.
+  virtual int base_vocab_size() const { return vocab_size(); }
   // Decoded text loses one space at its beginning (vocabularies that mark words with a leading U+2581).
   virtual bool strips_leading_space() const { return false; }
 };
