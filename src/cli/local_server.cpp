@@ -10,6 +10,7 @@ Expected<std::unique_ptr<LocalServer>> LocalServer::start(const Settings& settin
   Settings here = settings;
   here.serve = ServeSettings();
   here.serve.port = 0;
+  here.serve.profile_dir = ".";  // used when a client asks for a profile
   here.serve.max_connections = std::max(here.serve.max_connections, max_requests);
   here.engine.max_queued_requests = std::max(here.engine.max_queued_requests, max_requests);
   BIFOCAL_ASSIGN_OR_RETURN(server::ServerOptions options, server_options(here));
