@@ -34,27 +34,8 @@ Format format_of(DType dtype) {
   }
 }
 
-// 64 bits of whole elements, each with random sign and mantissa and the exponent of `scale_log2`.
-struct Pattern {
-  uint64_t random_mask = 0;
-  uint64_t exponent = 0;
-};
-Pattern make_pattern(DType dtype, int scale_log2) {
-  const Format format = format_of(dtype);
-  const uint64_t element_mask =
-      uint64_t{1} << (format.bits - 1) | ((uint64_t{1} << format.mantissa_bits) - 1);
-  const uint64_t element_exponent = static_cast<uint64_t>(scale_log2 + format.exponent_bias)
-                                    << format.mantissa_bits;
-  Pattern pattern;
-  for (int shift = 0; shift < 64; shift += format.bits) {
-    pattern.random_mask |= element_mask << shift;
-    pattern.exponent |= element_exponent << shift;
-  }
-  return pattern;
-}
-
 // The memory behind data is rounded up to 64 bytes (Tensor::allocate), so whole words may be written.
-void fill(void* data, size_t num_bytes, const Pattern& pattern, uint64_t key, ThreadPool& pool) {
+void fill(void* data, size_t num_bytes, const DummyPattern& pattern, ThreadPool& pool) {
   constexpr size_t kBlockWords = size_t{1} << 16;
   const size_t num_words = (num_bytes + 7) / 8;
   auto* words = static_cast<uint64_t*>(data);
@@ -63,7 +44,7 @@ void fill(void* data, size_t num_bytes, const Pattern& pattern, uint64_t key, Th
                       const size_t begin = static_cast<size_t>(block) * kBlockWords;
                       const size_t end = std::min(num_words, begin + kBlockWords);
                       for (size_t i = begin; i < end; ++i)
-                        words[i] = (mix64(key + i) & pattern.random_mask) | pattern.exponent;
+                        words[i] = (mix64(pattern.key + i) & pattern.random_mask) | pattern.constant;
                     });
 }
 
@@ -87,22 +68,37 @@ void fill_around(const TensorView& view, float centre, float spread, uint64_t ke
 
 }  // namespace
 
+// Every element gets a random sign and mantissa and one exponent: magnitudes uniform in [s, 2s), whose mean
+// square is 7/3 s^2.
+DummyPattern dummy_matrix_pattern(uint64_t seed, std::string_view name, DType dtype, int64_t fan_in) {
+  const Format format = format_of(dtype);
+  const auto width = static_cast<double>(std::max<int64_t>(1, fan_in));
+  const int scale_log2 = static_cast<int>(std::lround(std::log2(1.0 / std::sqrt(width * 7.0 / 3.0))));
+  const uint64_t element_mask =
+      uint64_t{1} << (format.bits - 1) | ((uint64_t{1} << format.mantissa_bits) - 1);
+  const uint64_t element_exponent = static_cast<uint64_t>(scale_log2 + format.exponent_bias)
+                                    << format.mantissa_bits;
+  DummyPattern pattern;
+  pattern.key = hash_name(seed, name);
+  for (int shift = 0; shift < 64; shift += format.bits) {
+    pattern.random_mask |= element_mask << shift;
+    pattern.constant |= element_exponent << shift;
+  }
+  return pattern;
+}
+
 Expected<TensorView> DummyWeights::read(const std::string& name, std::span<const int64_t> shape,
                                         Tensor& staging) {
   if (dtype_ != DType::f32 && dtype_ != DType::f16 && dtype_ != DType::bf16) {
     return unsupported(fmt::format("dummy weights of {}; expected f32, f16 or bf16", to_string(dtype_)));
   }
   BIFOCAL_ASSIGN_OR_RETURN(const TensorView view, stage(staging, dtype_, shape));
-  const uint64_t key = hash_name(seed_, name);
   if (view.rank < 2) {
     const bool norm = name.ends_with("norm.weight");
-    fill_around(view, norm ? 1.0F : 0.0F, norm ? 0.25F : 0.02F, key);
+    fill_around(view, norm ? 1.0F : 0.0F, norm ? 0.25F : 0.02F, hash_name(seed_, name));
     return view;
   }
-  // Magnitudes uniform in [s, 2s) have the mean square 7/3 s^2.
-  const auto fan_in = static_cast<double>(std::max<int64_t>(1, shape.back()));
-  const int scale_log2 = static_cast<int>(std::lround(std::log2(1.0 / std::sqrt(fan_in * 7.0 / 3.0))));
-  fill(view.data, view.num_bytes(), make_pattern(dtype_, scale_log2), key, pool_);
+  fill(view.data, view.num_bytes(), dummy_matrix_pattern(seed_, name, dtype_, shape.back()), pool_);
   return view;
 }
 

@@ -5,9 +5,20 @@
 #include <cstdint>
 
 #include "base/thread_pool.h"
+#include "tensor/dtype.h"
 #include "weights/weight_source.h"
 
 namespace bifocal::weights {
+
+// The values of a dummy matrix, wherever they are made: as words of 64 bits, word i is
+// (mix64(key + i) & random_mask) | constant.
+struct DummyPattern {
+  uint64_t key = 0;
+  uint64_t random_mask = 0;
+  uint64_t constant = 0;
+};
+// fan_in is the matrix's last dimension; dtype f32, f16 or bf16.
+DummyPattern dummy_matrix_pattern(uint64_t seed, std::string_view name, DType dtype, int64_t fan_in);
 
 // Every tensor exists in every shape. A value depends on (seed, name, index) alone: not on threads, order or
 // other tensors. Matrices [N, K] get values of random sign with magnitudes in [s, 2s), s a power of two

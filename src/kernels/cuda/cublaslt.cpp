@@ -143,13 +143,11 @@ Expected<std::vector<CublasLtAlgorithm>> CublasLt::candidates(const LinearArgs& 
   BIFOCAL_RETURN_IF_ERROR(to_status(lib.set_preference(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                        &workspace, sizeof(workspace)),
                                     "stating a preference"));
-  if (!split_k) {
-    const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE;
-    BIFOCAL_RETURN_IF_ERROR(
-        to_status(lib.set_preference(&preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes,
-                                     sizeof(schemes)),
-                  "stating a preference"));
-  }
+  // Parts of K are added in f32 or not at all: the other schemes round each part to the result's type.
+  const uint32_t schemes = split_k ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
+  BIFOCAL_RETURN_IF_ERROR(to_status(
+      lib.set_preference(&preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof(schemes)),
+      "stating a preference"));
   std::vector<cublasLtMatmulHeuristicResult_t> found(static_cast<size_t>(count));
   int num_found = 0;
   const cublasStatus_t status =

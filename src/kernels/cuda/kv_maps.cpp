@@ -5,33 +5,13 @@
 
 #include "kernels/cuda/decode_plan.h"
 #include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/tensor_maps.h"
 
 namespace bifocal::kernels::cuda {
 namespace {
 
 constexpr int kPanel = 64;  // columns: 128 bytes of bf16, the width of the swizzle
 constexpr int kGroup = 8;   // tokens: after so many rows the swizzle repeats
-
-struct Encoder {
-  decltype(&cuTensorMapEncodeTiled) encode = nullptr;
-};
-
-// The driver's function, found at run time: the program starts on machines without a driver.
-Expected<Encoder> find_encoder() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found{};
-  const cudaError_t error =
-      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
-  if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) {
-    return unavailable("the CUDA driver is too old: it has no cuTensorMapEncodeTiled (CUDA 12)");
-  }
-  return Encoder{reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function)};
-}
-
-Status encoding_failed(CUresult result) {
-  return internal_error("cuTensorMapEncodeTiled failed with error " +
-                        std::to_string(static_cast<int>(result)));
-}
 
 struct Geometry {
   int head_dim;
@@ -55,26 +35,18 @@ Expected<TileOrigin> find_origin(const Geometry& g) {
       std::to_string(g.token_stride));
 }
 
-Status encode(const Encoder& encoder, void* base, const Geometry& g, const TileOrigin& origin,
-              CUtensorMap* map) {
-  const auto bytes = [](int64_t elements) { return static_cast<cuuint64_t>(elements * 2); };
-  const auto size = [](int n) { return static_cast<cuuint64_t>(n); };
+Status encode(void* base, const Geometry& g, const TileOrigin& origin, CUtensorMap* map) {
+  const auto bytes = [](int64_t elements) { return elements * 2; };
   const int panels = g.head_dim / kPanel;
   const int groups = g.page_size / kGroup * (origin.pages_outermost ? g.num_kv_heads : g.num_pages);
-  const std::array<cuuint64_t, 5> dims = {size(kPanel), size(kGroup), size(panels), size(groups),
-                                          size(origin.pages_outermost ? g.num_pages : g.num_kv_heads)};
-  const std::array<cuuint64_t, 4> strides = {bytes(g.token_stride), bytes(kPanel),
-                                             bytes(g.token_stride * kGroup),
-                                             bytes(origin.pages_outermost ? g.page_stride : g.head_stride)};
-  const std::array<cuuint32_t, 5> box = {kPanel, kGroup, static_cast<cuuint32_t>(panels),
-                                         kTileTokens / kGroup, 1};
-  const std::array<cuuint32_t, 5> steps = {1, 1, 1, 1, 1};
-  const CUresult result =
-      encoder.encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 5, base, dims.data(), strides.data(), box.data(),
-                     steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                     CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) return encoding_failed(result);
-  return {};
+  const std::array<TensorMapDim, 5> dims = {
+      {{kPanel, 0, kPanel},
+       {kGroup, bytes(g.token_stride), kGroup},
+       {panels, bytes(kPanel), panels},
+       {groups, bytes(g.token_stride * kGroup), kTileTokens / kGroup},
+       {origin.pages_outermost ? g.num_pages : g.num_kv_heads,
+        bytes(origin.pages_outermost ? g.page_stride : g.head_stride), 1}}};
+  return make_tensor_map(base, dims, map);
 }
 
 }  // namespace
@@ -102,12 +74,11 @@ Expected<KvMaps> make_kv_maps(const PagedKv& kv, int num_pages) {
   }
   const Geometry geometry{kv.head_dim_k,     kv.page_size,     kv.num_kv_heads, num_pages,
                           kv.k_token_stride, kv.k_head_stride, kv.k_page_stride};
-  BIFOCAL_ASSIGN_OR_RETURN(const Encoder encoder, find_encoder());
   KvMaps maps;
   BIFOCAL_ASSIGN_OR_RETURN(maps.origin, find_origin(geometry));
   std::array<CUtensorMap, 2> host{};
-  BIFOCAL_RETURN_IF_ERROR(encode(encoder, kv.k, geometry, maps.origin, &host[0]));
-  BIFOCAL_RETURN_IF_ERROR(encode(encoder, kv.v, geometry, maps.origin, &host[1]));
+  BIFOCAL_RETURN_IF_ERROR(encode(kv.k, geometry, maps.origin, &host[0]));
+  BIFOCAL_RETURN_IF_ERROR(encode(kv.v, geometry, maps.origin, &host[1]));
   BIFOCAL_ASSIGN_OR_RETURN(maps.maps, DeviceMemory::allocate(sizeof(host)));
   BIFOCAL_RETURN_IF_ERROR(
       to_status(cudaMemcpy(maps.maps.as<void>(), host.data(), sizeof(host), cudaMemcpyHostToDevice),
@@ -116,25 +87,15 @@ Expected<KvMaps> make_kv_maps(const PagedKv& kv, int num_pages) {
 }
 
 Status make_query_map(const QueryRows& rows, CUtensorMap* map) {
-  static const Expected<Encoder> encoder = find_encoder();  // at every layer: looked up once
-  if (!encoder.ok()) return encoder.status();
   if (reinterpret_cast<uintptr_t>(rows.q) % 16 != 0 || rows.token_stride % 8 != 0) {
     return invalid_argument(
         "queries on the GPU: rows must start at multiples of 16 bytes, got token stride " +
         std::to_string(rows.token_stride));
   }
-  const auto size = [](int64_t n) { return static_cast<cuuint64_t>(n); };
-  const auto box_size = [](int n) { return static_cast<cuuint32_t>(n); };
-  const std::array<cuuint64_t, 3> dims = {size(rows.head_dim), size(rows.num_heads), size(rows.num_tokens)};
-  const std::array<cuuint64_t, 2> strides = {size(int64_t{2} * rows.head_dim), size(2 * rows.token_stride)};
-  const std::array<cuuint32_t, 3> box = {kPanel, box_size(rows.box_heads), box_size(rows.box_tokens)};
-  const std::array<cuuint32_t, 3> steps = {1, 1, 1};
-  const CUresult result = encoder->encode(
-      map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<uint16_t*>(rows.q), dims.data(), strides.data(),
-      box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-      CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) return encoding_failed(result);
-  return {};
+  const std::array<TensorMapDim, 3> dims = {{{rows.head_dim, 0, kPanel},
+                                             {rows.num_heads, int64_t{2} * rows.head_dim, rows.box_heads},
+                                             {rows.num_tokens, 2 * rows.token_stride, rows.box_tokens}}};
+  return make_tensor_map(rows.q, dims, map);
 }
 
 }  // namespace bifocal::kernels::cuda

@@ -5,9 +5,13 @@
 
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/linear_measure.h"
+#include "kernels/cuda/skinny_gemm.h"
 
 namespace bifocal::kernels::cuda {
 namespace {
+
+constexpr int kDeterministicM = 128;  // what one algorithm for every M is chosen for
 
 // What an algorithm must be able to do, beside the shape.
 enum class Flavour : uint8_t { plain, bias, f32 };
@@ -22,20 +26,28 @@ Flavour flavour_of(const LinearArgs& args) {
 struct Linear::State {
   State(CublasLt library, LinearOptions chosen) : cublaslt(std::move(library)), options(std::move(chosen)) {}
 
-  // The one algorithm of a shape: measured, or the library's first guess, asked for once.
+  int bucket(int m) const { return options.deterministic ? 0 : linear_bucket(m); }
+
+  // Few rows: measured, else the skinny product, whose bits are the same for every M it serves. One algorithm
+  // for every M must be one that serves every M.
+  bool takes_skinny(int m, int n, int k) const {
+    if (options.deterministic || !skinny_serves(m, n, k)) return false;
+    const LinearChoice* choice = options.table.find(bucket(m), n, k);
+    return choice == nullptr || choice->kind == LinearKind::skinny;
+  }
+
+  // cuBLASLt's algorithm for a shape: measured, or the library's first guess, asked for once.
   Expected<CublasLtAlgorithm> algorithm(const LinearArgs& args) {
-    const int bucket = options.deterministic ? 0 : linear_bucket(args.m);
     const Flavour flavour = flavour_of(args);
-    if (const LinearChoice* choice = options.table.find(bucket, args.n, args.k);
+    if (const LinearChoice* choice = options.table.find(bucket(args.m), args.n, args.k);
         choice != nullptr && choice->kind == LinearKind::cublaslt && flavour == Flavour::plain &&
         options.table.cublaslt_version == cublaslt.version()) {
       return choice->algorithm;
     }
-    const auto key = std::make_tuple(bucket, args.n, args.k, flavour);
+    const auto key = std::make_tuple(bucket(args.m), args.n, args.k, flavour);
     if (const auto known = guesses.find(key); known != guesses.end()) return known->second;
-    constexpr int kDeterministicM = 128;  // what one algorithm for every M is chosen for
     LinearArgs typical = args;
-    typical.m = options.deterministic ? kDeterministicM : bucket;
+    typical.m = options.deterministic ? kDeterministicM : bucket(args.m);
     BIFOCAL_ASSIGN_OR_RETURN(const auto found, cublaslt.candidates(typical, !options.deterministic, 1));
     guesses[key] = found.front();
     return found.front();
@@ -43,15 +55,22 @@ struct Linear::State {
 
   CublasLt cublaslt;
   LinearOptions options;
-  DeviceMemory workspace;
+  int num_sms = 0;
+  DeviceMemory skinny_workspace;
+  DeviceMemory cublaslt_workspace;
   std::map<std::tuple<int, int, int, Flavour>, CublasLtAlgorithm> guesses;
 };
 
 Expected<Linear> Linear::create(const LinearOptions& options) {
-  BIFOCAL_RETURN_IF_ERROR(current_device().status());
+  BIFOCAL_ASSIGN_OR_RETURN(const DeviceTraits device, current_device());
   BIFOCAL_ASSIGN_OR_RETURN(CublasLt library, CublasLt::load());
   auto state = std::make_unique<State>(std::move(library), options);
-  BIFOCAL_ASSIGN_OR_RETURN(state->workspace, DeviceMemory::allocate(CublasLt::kWorkspaceBytes));
+  state->num_sms = device.num_sms;
+  const auto bytes = static_cast<size_t>(skinny_workspace_bytes(device.num_sms));
+  BIFOCAL_ASSIGN_OR_RETURN(state->skinny_workspace, DeviceMemory::allocate(bytes));
+  BIFOCAL_ASSIGN_OR_RETURN(state->cublaslt_workspace, DeviceMemory::allocate(CublasLt::kWorkspaceBytes));
+  BIFOCAL_RETURN_IF_ERROR(
+      to_status(cudaMemset(state->skinny_workspace.as<void>(), 0, bytes), "clearing a workspace"));
   return Linear(std::move(state));
 }
 
@@ -62,11 +81,19 @@ Linear::~Linear() = default;
 
 Status Linear::run(const LinearArgs& args, const LaunchOptions& launch) {
   if (args.m == 0) return {};
+  if (state_->takes_skinny(args.m, args.n, args.k)) {
+    return run_skinny(args, state_->skinny_workspace.as<void>(), state_->num_sms, launch);
+  }
   BIFOCAL_ASSIGN_OR_RETURN(const CublasLtAlgorithm algorithm, state_->algorithm(args));
-  return state_->cublaslt.run(args, algorithm, state_->workspace.as<void>(), launch);
+  return state_->cublaslt.run(args, algorithm, state_->cublaslt_workspace.as<void>(), launch);
 }
 
 Status Linear::run_gated(const GatedLinearArgs& args, const LaunchOptions& launch) {
+  if (args.m == 0) return {};
+  if (state_->takes_skinny(args.m, 2 * args.inner, args.k) &&
+      skinny_serves_gated(args.m, args.inner, args.k)) {
+    return run_skinny_gated(args, state_->skinny_workspace.as<void>(), state_->num_sms, launch);
+  }
   LinearArgs product;
   product.x = args.x;
   product.w = args.w;
@@ -85,12 +112,32 @@ Status Linear::run_gated(const GatedLinearArgs& args, const LaunchOptions& launc
 }
 
 std::string Linear::describe(int m, int n, int k) {
+  if (state_->takes_skinny(m, n, k)) return "skinny";
   LinearArgs args;
   args.m = m;
   args.n = n;
   args.k = k;
   const auto algorithm = state_->algorithm(args);
   return algorithm.ok() ? state_->cublaslt.describe(*algorithm) : algorithm.status().message();
+}
+
+Status Linear::measure(int m, int n, int k) {
+  State& state = *state_;
+  LinearCandidates candidates;
+  candidates.m = state.options.deterministic ? kDeterministicM : m;
+  candidates.n = n;
+  candidates.k = k;
+  candidates.deterministic = state.options.deterministic;
+  candidates.num_sms = state.num_sms;
+  candidates.skinny_workspace = state.skinny_workspace.as<void>();
+  candidates.cublaslt_workspace = state.cublaslt_workspace.as<void>();
+  BIFOCAL_ASSIGN_OR_RETURN(LinearChoice choice, measure_linear(candidates, state.cublaslt));
+  choice.m_bucket = state.bucket(m);
+  if (state.options.table.cublaslt_version != state.cublaslt.version()) {
+    state.options.table = {state.cublaslt.version(), {}};
+  }
+  state.options.table.add(choice);
+  return {};
 }
 
 const LinearTable& Linear::table() const {

@@ -62,6 +62,9 @@ class Linear {
   // The kind that run takes for a shape, for logs: "cublaslt 128x64 split 3", "skinny".
   std::string describe(int m, int n, int k);
 
+  // Times every candidate for a shape, with weights that no cache holds, and adds the fastest to the table;
+  // in deterministic mode one for every M. Allocates scratch and synchronises.
+  Status measure(int m, int n, int k);
   const LinearTable& table() const;
 
  private:

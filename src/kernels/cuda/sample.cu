@@ -392,9 +392,10 @@ Status sample(const SampleArgs& args, const LaunchOptions& launch) {
                        " and rows at most 65535, got " + std::to_string(args.vocab_size) + " and " +
                        std::to_string(args.num_rows));
   }
-  static const cudaError_t allowed = cudaFuncSetAttribute(
-      choose_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes(kMaxSampleVocab));
-  BIFOCAL_RETURN_IF_ERROR(to_status(allowed, "shared memory for sampling"));
+  BIFOCAL_RETURN_IF_ERROR(
+      to_status(cudaFuncSetAttribute(reinterpret_cast<const void*>(choose_kernel),
+                                     cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes(args.vocab_size)),
+                "shared memory for sampling"));
   const auto rows = static_cast<unsigned>(args.num_rows);
   const auto scans = static_cast<unsigned>((num_blocks(args.vocab_size) + kScanWarps - 1) / kScanWarps);
   BIFOCAL_RETURN_IF_ERROR(

@@ -60,8 +60,30 @@ __device__ __forceinline__ void wgmma_touch(float (&r)[kCount]) {
 // D = A B (accumulate 0) or D + A B. A and B from shared memory, both contiguous along k.
 template <int kN>
 __device__ __forceinline__ void wgmma_shared(float (&d)[kN / 2], uint64_t a, uint64_t b, int accumulate) {
-  static_assert(kN == 64 || kN == 128);
-  if constexpr (kN == 64) {
+  static_assert(kN == 8 || kN == 16 || kN == 32 || kN == 64 || kN == 128);
+  if constexpr (kN == 8) {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %6, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 "
+        "{%0, %1, %2, %3}, %4, %5, p, 1, 1, 0, 0;\n}\n"
+        : BIFOCAL_F4(d, 0)
+        : "l"(a), "l"(b), "r"(accumulate));
+  } else if constexpr (kN == 16) {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %10, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7}, %8, %9, p, 1, 1, 0, 0;\n}\n"
+        : BIFOCAL_F4(d, 0), BIFOCAL_F4(d, 4)
+        : "l"(a), "l"(b), "r"(accumulate));
+  } else if constexpr (kN == 32) {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %18, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+        "%16, %17, p, 1, 1, 0, 0;\n}\n"
+        : BIFOCAL_F16(d, 0)
+        : "l"(a), "l"(b), "r"(accumulate));
+  } else if constexpr (kN == 64) {
     asm volatile(
         "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
         "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "base/check.h"
+#include "kernels/cuda/device_array.h"
 #include "kernels/cuda/reference_attention.h"
 #include "tensor/dtype.h"
 
@@ -33,23 +34,6 @@ class Noise {
  private:
   uint32_t state_;
 };
-
-template <class T>
-DeviceMemory upload(const std::vector<T>& host) {
-  auto memory = DeviceMemory::allocate(host.size() * sizeof(T));
-  BIFOCAL_CHECK(memory.ok());
-  BIFOCAL_CHECK_EQ(cudaMemcpy(memory->template as<T>(), host.data(), memory->bytes(), cudaMemcpyHostToDevice),
-                   cudaSuccess);
-  return std::move(*memory);
-}
-
-template <class T>
-std::vector<T> download(const DeviceMemory& memory) {
-  std::vector<T> host(memory.bytes() / sizeof(T));
-  BIFOCAL_CHECK_EQ(cudaMemcpy(host.data(), memory.as<T>(), memory.bytes(), cudaMemcpyDeviceToHost),
-                   cudaSuccess);
-  return host;
-}
 
 }  // namespace
 

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <random>
 
+#include "device.h"
 #include "rows.h"
 #include "tensor/dtype.h"
 
@@ -17,26 +18,6 @@ using namespace kernels::cuda;  // NOLINT(google-build-using-namespace)
 
 constexpr int kHeadDim = 128;
 constexpr int kPageSize = 64;
-
-template <class T>
-T unwrap(Expected<T> value) {
-  if (value.ok()) return std::move(*value);
-  std::fprintf(stderr, "%s\n", value.status().message().c_str());
-  std::exit(1);
-}
-
-void unwrap(const Status& status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "%s\n", status.message().c_str());
-  std::exit(1);
-}
-
-template <class T>
-DeviceMemory upload(const std::vector<T>& host) {
-  DeviceMemory memory = unwrap(DeviceMemory::allocate(host.size() * sizeof(T)));
-  CUDA_OK(cudaMemcpy(memory.as<T>(), host.data(), memory.bytes(), cudaMemcpyHostToDevice));
-  return memory;
-}
 
 // A decode batch, planned once, over the layers of a model that together are larger than the L2. Pages in
 // random order.

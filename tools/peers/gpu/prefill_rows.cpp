@@ -7,6 +7,7 @@
 #include <random>
 #include <thread>
 
+#include "device.h"
 #include "gemm.h"
 #include "kernels/cuda/prefill.h"
 #include "rows.h"
@@ -17,25 +18,6 @@ namespace {
 using namespace kernels::cuda;  // NOLINT(google-build-using-namespace)
 
 constexpr int kPageSize = 64;
-
-template <class T>
-T unwrap(Expected<T> value) {
-  if (value.ok()) return std::move(*value);
-  std::fprintf(stderr, "%s\n", value.status().message().c_str());
-  std::exit(1);
-}
-
-void unwrap(const Status& status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "%s\n", status.message().c_str());
-  std::exit(1);
-}
-
-DeviceMemory upload(const std::vector<int32_t>& host) {
-  DeviceMemory memory = unwrap(DeviceMemory::allocate(host.size() * sizeof(int32_t)));
-  CUDA_OK(cudaMemcpy(memory.as<int32_t>(), host.data(), memory.bytes(), cudaMemcpyHostToDevice));
-  return memory;
-}
 
 // A prefill step, planned once. Pages in random order.
 class PrefillRow {
@@ -76,8 +58,8 @@ class PrefillRow {
       }
     }
     table_ = upload(table);
-    q_len_ = upload({q_len.begin(), q_len.end()});
-    kv_len_ = upload({kv_len.begin(), kv_len.end()});
+    q_len_ = upload(std::vector<int32_t>(q_len.begin(), q_len.end()));
+    kv_len_ = upload(std::vector<int32_t>(kv_len.begin(), kv_len.end()));
     q_begin_ = upload(q_begin);
     q_ = unwrap(
         DeviceMemory::allocate(static_cast<size_t>(num_tokens_) * static_cast<size_t>(heads * head_dim) * 2));
