@@ -57,11 +57,11 @@ constexpr MetricName kNames[] = {
     {"generation_tokens_histogram", "histogram", "Generated tokens per request."},
 };
 
-constexpr double kFirstTokenBounds[] = {0.1, 0.2, 0.4, 0.6, 0.8, 1,  2,   4,   6,
-                                        8,   10,  20,  40,  60,  80, 100, 200, 400};
-constexpr double kInterTokenBounds[] = {.002, .004, .006, .008, .010, .015, .020, .025,
-                                        .030, .035, .040, .060, .080, .1,   .2,   .4,
-                                        .6,   .8,   1,    2,    4,    6,    8};
+constexpr double kFirstTokenBounds[] = {.001, .002, .005, .01, .02, .05, 0.1, 0.2, 0.4, 0.6, 0.8, 1,
+                                        2,    4,    6,    8,   10,  20,  40,  60,  80,  100, 200, 400};
+constexpr double kInterTokenBounds[] = {.0001, .0002, .0005, .001, .002, .004, .006, .008, .010,
+                                        .015,  .020,  .025,  .030, .035, .040, .060, .080, .1,
+                                        .2,    .4,    .6,    .8,   1,    2,    4,    6,    8};
 constexpr double kEndToEndBounds[] = {0.1, 0.2, 0.4, 0.6, 0.8, 1,   2,   4,   6,    8,    10,
                                       20,  40,  60,  80,  100, 200, 400, 600, 1200, 1800, 2400};
 constexpr double kTokenCountBounds[] = {1,    10,   20,    50,    100,   200,    500,    1000,
@@ -144,6 +144,14 @@ void Histogram::append(std::string& out, std::string_view name, std::string_view
   }
   append_sample(out, fmt::format("{}_sum", name), labels, sum_);
   append_sample(out, fmt::format("{}_count", name), labels, count_);
+}
+
+void Histogram::write(JsonWriter& json) const {
+  json.begin_object().key("bounds").begin_array();
+  for (const double bound : bounds_) json.value(bound);
+  json.end_array().key("counts").begin_array();
+  for (const uint64_t count : counts_) json.value(count);
+  json.end_array().end_object();
 }
 
 Metrics::Metrics()
@@ -246,6 +254,14 @@ void Metrics::render_engine(std::string& out, const MetricsSnapshot& s) const {
       if (name == "attention_seconds_total") append_sample(out, name, labels, use.seconds);
     }
   }
+}
+
+void Metrics::write_latencies(JsonWriter& json) const {
+  std::lock_guard lock(mutex_);
+  json.key("ttft");
+  time_to_first_token_.write(json);
+  json.key("itl");
+  inter_token_.write(json);
 }
 
 std::string Metrics::render(const MetricsSnapshot& snapshot) const {

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "engine/engine.h"
 
 namespace bifocal::server {
@@ -43,6 +44,8 @@ class Histogram {
   explicit Histogram(std::span<const double> bounds) : bounds_(bounds), counts_(bounds.size() + 1) {}
   void observe(double value, uint64_t times = 1);
   void append(std::string& out, std::string_view name, std::string_view labels) const;
+  // {"bounds": [s, ...], "counts": [...]}: a count per bound, not cumulative, and one of what is above.
+  void write(JsonWriter& json) const;
   double sum() const { return sum_; }
   uint64_t count() const { return count_; }
 
@@ -83,6 +86,8 @@ class Metrics {
   int retry_after_s(int queued_requests, int running_requests) const;
 
   std::string render(const MetricsSnapshot& snapshot) const;
+  // Members "ttft" and "itl" of the object under way.
+  void write_latencies(JsonWriter& json) const;
 
  private:
   void render_engine(std::string& out, const MetricsSnapshot& snapshot) const;

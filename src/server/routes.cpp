@@ -11,6 +11,8 @@
 #include "server/openai/chat.h"
 #include "server/openai/completions.h"
 #include "server/openai/models.h"
+#include "server/web/live.h"
+#include "server/web/page.h"
 
 namespace bifocal::server {
 namespace {
@@ -29,6 +31,8 @@ constexpr Route kRoutes[] = {
     probe("/health", handle_health, true),
     probe("/ready", handle_ready, true),
     probe("/metrics", handle_metrics, false),
+    probe("/live", web::handle_live, false),
+    probe("/", web::handle_page, true),
     work("GET", "/health_generate", handle_health_generate),
 
     info("/v1/models", openai::handle_models),

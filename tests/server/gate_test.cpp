@@ -9,13 +9,13 @@
 namespace bifocal::server {
 namespace {
 
-TEST(Gate, EveryRouteNeedsAKeyExceptTheProbes) {
+TEST(Gate, EveryRouteNeedsAKeyExceptTheProbesAndThePage) {
   ServerOptions options = test_options();
   options.api_keys = {make_api_key("sesame"), make_api_key("other")};
   TestServer server(options);
   for (const Route& route : routes()) {
     const std::string path = std::string(route.path) + (route.is_prefix ? "fake" : "");
-    const bool is_open = path == "/health" || path == "/ready";
+    const bool is_open = path == "/health" || path == "/ready" || path == "/";
     EXPECT_EQ(route.is_open, is_open) << path;
     const std::string body = route.method == "GET" ? "" : "{}";
     for (const std::string_view headers :
@@ -37,10 +37,26 @@ TEST(Gate, NoSpellingOfAPathGetsAroundTheKey) {
   ServerOptions options = test_options();
   options.api_keys = {make_api_key("sesame")};
   TestServer server(options);
-  for (const std::string_view path :
-       {"//v1/models", "/v1/models/", "/v1//models", "/v1/./models", "/health/../v1/models", "/v1/../health",
-        "/%76%31/models", "/v1%2fmodels", "/health/", "/healthx", "/health%00", "/HEALTH", "/nothing", "/",
-        "/v1/models?x=/health", "/v1/models#/health", "/health/../metrics", "/ready/x", "*"}) {
+  for (const std::string_view path : {"//v1/models",
+                                      "/v1/models/",
+                                      "/v1//models",
+                                      "/v1/./models",
+                                      "/health/../v1/models",
+                                      "/v1/../health",
+                                      "/%76%31/models",
+                                      "/v1%2fmodels",
+                                      "/health/",
+                                      "/healthx",
+                                      "/health%00",
+                                      "/HEALTH",
+                                      "/nothing",
+                                      "//",
+                                      "/./",
+                                      "/v1/models?x=/health",
+                                      "/v1/models#/health",
+                                      "/health/../metrics",
+                                      "/ready/x",
+                                      "*"}) {
     for (const std::string_view method :
          {"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "FOO"}) {
       const auto reply = fetch(server.port(), method, path);
@@ -53,7 +69,7 @@ TEST(Gate, NoSpellingOfAPathGetsAroundTheKey) {
 
 TEST(Gate, UnknownPathsAndMethods) {
   TestServer server;
-  for (const std::string_view path : {"/nothing", "/", "/v1", "//health", "/health/", "/v1/models/"}) {
+  for (const std::string_view path : {"/nothing", "//", "/v1", "//health", "/health/", "/v1/models/"}) {
     const Reply reply = server.get(path);
     EXPECT_EQ(reply.status, 404) << path;
     EXPECT_EQ(text_of(at(reply.json(), "error", "type")), "not_found_error");
