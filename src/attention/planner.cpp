@@ -14,6 +14,10 @@ namespace {
 // The order of the phases within a step.
 constexpr Phase kStepOrder[] = {Phase::prefill, Phase::verify, Phase::decode};
 
+std::span<const int32_t> page_table_of(const StepBatch& batch, const AttentionDesc& desc) {
+  return desc.window > 0 && !batch.window_page_table.empty() ? batch.window_page_table : batch.page_table;
+}
+
 }  // namespace
 
 Expected<std::unique_ptr<Planner>> Planner::create(const Router& router,
@@ -68,25 +72,29 @@ void Planner::plan(const StepBatch& batch) {
     size_t end = begin;
     int64_t rows = 0;
     while (end < batch.phases.size() && batch.phases[end] == phase) rows += batch.q_len[end++];
+    const auto rows_from = [&](std::span<const int32_t> table, size_t sequence) {
+      return table.subspan(sequence * static_cast<size_t>(batch.page_table_stride));
+    };
     AttentionBatch part;
     part.phase = phase;
     part.step = batch.step;
     part.q_begin = batch.q_begin.subspan(begin, end - begin);
     part.q_len = batch.q_len.subspan(begin, end - begin);
     part.kv_len = batch.kv_len.subspan(begin, end - begin);
-    part.page_table = batch.page_table.subspan(begin * static_cast<size_t>(batch.page_table_stride));
     part.page_table_stride = batch.page_table_stride;
     const auto p = static_cast<size_t>(phase);
     for (size_t c = 0; c < slots_.size(); ++c) {
       Slot& slot = slots_[c][p];
       slot.plan.reset();
       if (rows == 0 || in_pair(c)) continue;
+      part.page_table = rows_from(page_table_of(batch, classes_[c]), begin);
       slot.plan = router_.decide(c, phase).backend->plan(classes_[c], part, slot.buffers);
       count_plan(slot, rows);
     }
     for (MlaPair& pair : pairs_) {
       pair.serving[p].reset();
       if (rows == 0) continue;
+      part.page_table = rows_from(batch.page_table, begin);
       pair.serving[p] = pair.attention->plan(part) ? pair.expanded : pair.latent;
       count_plan(slots_[*pair.serving[p]][p], rows);
     }

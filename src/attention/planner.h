@@ -22,6 +22,9 @@ struct StepBatch {
   std::span<const int32_t> kv_len;      // [B]
   std::span<const int32_t> page_table;  // [B, page_table_stride]
   int64_t page_table_stride = 0;
+  // The same for classes with a window, where these have pages of their own; empty: page_table. Entries of
+  // pages before a sequence's window are never read.
+  std::span<const int32_t> window_page_table = {};
 };
 
 // Counters for /metrics, /get_server_info and the proof that planning happens once per class.

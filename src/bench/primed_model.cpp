@@ -40,7 +40,8 @@ Status PrimedModel::forward(const model::StepRows& rows, attention::Planner& pla
     const int64_t k_width = int64_t{kv.num_kv_heads} * kv.head_dim_k;
     const float* v = kv.v == kv.k ? nullptr : noise_.data() + k_width;
     for (int64_t row = 0; row < num_rows; row += kNoiseRows) {
-      kernels::cpu::write_kv(noise_.data(), noise_stride_, v, noise_stride_, rows.kv_slots.data() + row,
+      kernels::cpu::write_kv(noise_.data(), noise_stride_, v, noise_stride_,
+                             rows.slots(cache.page_kind(layer)).data() + row,
                              std::min(kNoiseRows, num_rows - row), kv, pool_);
     }
   }

@@ -4,7 +4,8 @@
 
 namespace bifocal::engine {
 
-Runner::Runner(model::Executor& executor, const RunnerLimits& limits) : executor_(executor) {
+Runner::Runner(model::Executor& executor, const RunnerLimits& limits, const kv::WindowPages* window)
+    : executor_(executor), window_(window) {
   const auto rows = static_cast<size_t>(limits.max_rows);
   const auto sequences = static_cast<size_t>(limits.max_sequences);
   token_ids_.reserve(rows);
@@ -56,11 +57,40 @@ void Runner::lay_out(const Step& step) {
   }
 }
 
-Status Runner::run(const Step& step, std::span<const uint8_t> read_logits) {
-  lay_out(step);
+// Pages before a sequence's window have no window page; their entries are not read.
+void Runner::lay_out_window(const Step& step) {
+  window_page_table_.assign(page_table_.size(), 0);
+  window_slots_.clear();
+  const int64_t page_size = executor_.page_size();
+  const size_t stride = page_table_.size() / step.sequences.size();
+  for (size_t i = 0; i < step.sequences.size(); ++i) {
+    const StepSequence& s = step.sequences[i];
+    const int32_t first_row = s.kv_len - s.q_len;
+    const auto num_pages = static_cast<size_t>(kv::pages_for(s.kv_len, executor_.page_size()));
+    for (auto page = static_cast<size_t>(window_->first_page(first_row)); page < num_pages; ++page) {
+      window_page_table_[i * stride + page] = window_->of(s.pages[page]);
+    }
+    for (int32_t position = first_row; position < s.kv_len; ++position) {
+      const int64_t page = window_page_table_[i * stride + static_cast<size_t>(position / page_size)];
+      window_slots_.push_back(page * page_size + position % page_size);
+    }
+  }
+}
+
+Status Runner::copy_pages(const Step& step) {
   for (const PageCopy& copy : step.copies) {
     BIFOCAL_RETURN_IF_ERROR(executor_.copy_tokens(copy.source, copy.target, copy.num_tokens));
+    if (window_ == nullptr) continue;
+    BIFOCAL_RETURN_IF_ERROR(
+        executor_.copy_window_tokens(copy.window_source, copy.window_target, copy.num_tokens));
   }
+  return {};
+}
+
+Status Runner::run(const Step& step, std::span<const uint8_t> read_logits) {
+  lay_out(step);
+  if (window_ != nullptr) lay_out_window(step);
+  BIFOCAL_RETURN_IF_ERROR(copy_pages(step));
   attention::StepBatch batch;
   batch.step = step.id;
   batch.phases = phases_;
@@ -69,7 +99,8 @@ Status Runner::run(const Step& step, std::span<const uint8_t> read_logits) {
   batch.kv_len = kv_len_;
   batch.page_table = page_table_;
   batch.page_table_stride = static_cast<int64_t>(page_table_.size() / step.sequences.size());
-  return executor_.run({token_ids_, positions_, kv_slots_, logit_rows_, read_logits}, batch);
+  batch.window_page_table = window_page_table_;
+  return executor_.run({token_ids_, positions_, kv_slots_, logit_rows_, read_logits, window_slots_}, batch);
 }
 
 }  // namespace bifocal::engine

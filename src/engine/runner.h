@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "engine/step.h"
+#include "kv/window_pages.h"
 #include "model/executor.h"
 
 namespace bifocal::engine {
@@ -19,8 +20,9 @@ struct RunnerLimits {
 
 class Runner {
  public:
-  // The executor must outlive the runner and is made for these limits.
-  Runner(model::Executor& executor, const RunnerLimits& limits);
+  // The executor must outlive the runner and is made for these limits. `window` is the pool's: null when
+  // layers with a window have no pages of their own.
+  Runner(model::Executor& executor, const RunnerLimits& limits, const kv::WindowPages* window = nullptr);
 
   // read_logits: [R], as StepRows has it. Errors are the executor's: its results are then undefined.
   Status run(const Step& step, std::span<const uint8_t> read_logits);
@@ -29,14 +31,18 @@ class Runner {
 
  private:
   void lay_out(const Step& step);
+  void lay_out_window(const Step& step);
+  Status copy_pages(const Step& step);
 
   model::Executor& executor_;
+  const kv::WindowPages* window_;
   std::vector<int32_t> token_ids_, positions_;     // [T]
-  std::vector<int64_t> kv_slots_;                  // [T]
+  std::vector<int64_t> kv_slots_, window_slots_;   // [T]
   std::vector<int32_t> logit_rows_;                // [R]
   std::vector<attention::Phase> phases_;           // [B]
   std::vector<int32_t> q_begin_, q_len_, kv_len_;  // [B]
-  std::vector<int32_t> page_table_;                // [B, the most pages of a sequence in this step]
+  // [B, the most pages of a sequence in this step]
+  std::vector<int32_t> page_table_, window_page_table_;
 };
 
 }  // namespace bifocal::engine

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/check.h"
@@ -12,8 +13,24 @@ namespace bifocal::engine {
 
 using attention::Phase;
 
+namespace {
+
+// Room for a whole step of prompts, but not at the price of most sequences.
+int64_t chunk_window_pages(const SchedulerOptions& options, const kv::PagePool& pool) {
+  if (pool.window() == nullptr) return 0;
+  return std::min<int64_t>(kv::pages_for(options.prefill_tokens, pool.page_size()),
+                           pool.window()->num_pages() / 4);
+}
+
+}  // namespace
+
 Scheduler::Scheduler(const SchedulerOptions& options, kv::PagePool& pool, kv::PrefixTree* tree)
-    : options_(options), pool_(pool), tree_(tree), ratio_(options.conservativeness) {
+    : options_(options),
+      pool_(pool),
+      tree_(tree),
+      windows_limit_(pool.window() != nullptr && pool.window()->num_pages() < pool.num_pages()),
+      chunk_window_pages_(chunk_window_pages(options, pool)),
+      ratio_(options.conservativeness) {
   BIFOCAL_CHECK_GE(options.max_running, 1);
   BIFOCAL_CHECK_GE(options.prefill_tokens, 1);
   BIFOCAL_CHECK_GE(options.max_prompt_logit_rows, 1);
@@ -34,6 +51,12 @@ Status Scheduler::validate(int64_t prompt_len, int num_choices) const {
     return invalid_argument(
         fmt::format("the prompt of {} tokens needs {} KV pages of {} tokens, the server has {}", prompt_len,
                     needed, pool_.page_size(), pool_.num_pages()));
+  }
+  const int64_t window_pages = num_choices * window_pages_of_choice(std::numeric_limits<int32_t>::max());
+  if (windows_limit_ && window_pages > pool_.window()->num_pages()) {
+    return invalid_argument(
+        fmt::format("n is {}: the windows of so many choices need {} pages of {} tokens, the server has {}",
+                    num_choices, window_pages, pool_.page_size(), pool_.window()->num_pages()));
   }
   return {};
 }
@@ -81,7 +104,7 @@ const Step& Scheduler::schedule() {
   if (running_.empty()) ratio_.on_idle();
   make_room_for_decode();
   chunks_.clear();
-  Budget budget{options_.prefill_tokens, options_.max_prompt_logit_rows};
+  Budget budget{options_.prefill_tokens, options_.max_prompt_logit_rows, spare_window_pages()};
   for (auto& [key, sequence] : running_) {
     if (!sequence->decodes()) take_chunk(*sequence, budget);
   }
@@ -98,7 +121,7 @@ const Step& Scheduler::schedule() {
   }
   if (decoded) ratio_.on_step();
   // Only now, so that no page of the step was a source before.
-  for (const PageCopy& copy : step_.copies) pool_.release(copy.source);
+  for (const PageCopy& copy : step_.copies) pool_.release_contents(copy.source);
   in_flight_ = !step_.empty();
   return step_;
 }
@@ -142,10 +165,12 @@ void Scheduler::advance(Sequence& sequence, const StepSequence& rows) {
   counters_.computed_tokens += static_cast<uint64_t>(rows.q_len);
   counters_.recomputed_tokens +=
       static_cast<uint64_t>(std::clamp<int64_t>(sequence.high_water - before, 0, rows.q_len));
-  if (rows.phase != Phase::prefill) return;
-  if (sequence.logits_from < sequence.num_computed) sequence.logits_from = sequence.num_computed;
-  if (sequence.logits_from >= sequence.prompt_len - 1) sequence.logits_from = kNoLogits;
-  remember(sequence, sequence.num_computed / pool_.page_size() * pool_.page_size());
+  if (rows.phase == Phase::prefill) {
+    if (sequence.logits_from < sequence.num_computed) sequence.logits_from = sequence.num_computed;
+    if (sequence.logits_from >= sequence.prompt_len - 1) sequence.logits_from = kNoLogits;
+    remember(sequence, sequence.num_computed / pool_.page_size() * pool_.page_size());
+  }
+  sequence.pages.slide_window(sequence.num_computed);
 }
 
 void Scheduler::branch(Sequence& trunk, int choice, int32_t token) {
@@ -162,9 +187,10 @@ void Scheduler::branch(Sequence& trunk, int choice, int32_t token) {
   sequence->admitted_before = true;
   const auto whole_pages = static_cast<size_t>(trunk.num_computed / pool_.page_size());
   sequence->pages.share(trunk.pages.pages().first(whole_pages));
+  sequence->pages.hold_window(sequence->num_computed);
   if (trunk.num_computed % pool_.page_size() != 0) {
     sequence->copy_source = trunk.pages.pages()[whole_pages];
-    pool_.retain(sequence->copy_source);
+    pool_.retain_contents(sequence->copy_source);
   }
   ++running_slots_;
   queue_.enter(sequence->cache_namespace);
@@ -182,7 +208,9 @@ void Scheduler::take_token(Sequence& sequence, const SampleResult& sample) {
 // --- the step's rows ---
 
 int64_t Scheduler::chunk_len(const Sequence& sequence, const Budget& budget) const {
-  const int64_t pending = sequence.num_pending_in_phase();
+  // Of a chunk, one row is computed in the pages that its sequence's window needs anyway.
+  const int64_t window_rows = budget.window_pages * pool_.page_size() + 1;
+  const int64_t pending = std::min(sequence.num_pending_in_phase(), window_rows);
   const int64_t len = std::min<int64_t>(pending, budget.rows);
   const bool splits = options_.split_prompts || pending > options_.prefill_tokens;
   if (!splits && len < pending) return 0;
@@ -197,6 +225,7 @@ void Scheduler::take_chunk(Sequence& sequence, Budget& budget) {
   chunks_.push_back({&sequence, len});
   budget.rows -= static_cast<int>(len);
   budget.logits -= num_logits(sequence, len) - 1;
+  budget.window_pages -= kv::pages_for(len - 1, pool_.page_size());
 }
 
 int Scheduler::num_logits(const Sequence& sequence, int64_t len) {
@@ -207,10 +236,17 @@ int Scheduler::num_logits(const Sequence& sequence, int64_t len) {
 void Scheduler::add_rows(Sequence& sequence, int64_t q_len) {
   const int64_t begin = sequence.num_computed;
   const int64_t end = begin + q_len;
+  sequence.pages.extend_window(end);
   if (sequence.copy_source != kv::kNoPage) {
     const auto page = static_cast<size_t>(begin / pool_.page_size());
-    step_.copies.push_back({std::exchange(sequence.copy_source, kv::kNoPage), sequence.pages.pages()[page],
-                            static_cast<int>(begin % pool_.page_size())});
+    PageCopy& copy = step_.copies.emplace_back();
+    copy.source = std::exchange(sequence.copy_source, kv::kNoPage);
+    copy.target = sequence.pages.pages()[page];
+    copy.num_tokens = static_cast<int>(begin % pool_.page_size());
+    if (const kv::WindowPages* window = pool_.window()) {
+      copy.window_source = window->of(copy.source);
+      copy.window_target = window->of(copy.target);
+    }
   }
   StepSequence rows;
   rows.key = sequence.key;
@@ -238,18 +274,24 @@ void Scheduler::add_rows(Sequence& sequence, int64_t q_len) {
 
 void Scheduler::check_invariants() const {
   std::vector<int32_t> holders(static_cast<size_t>(pool_.num_pages()), 0);
+  std::vector<int32_t> window_holders(holders.size(), 0);
   int slots = 0;
   const auto hold = [&](kv::PageId page) { ++holders[static_cast<size_t>(page)]; };
+  const auto hold_window = [&](kv::PageId page) { ++window_holders[static_cast<size_t>(page)]; };
   for (const auto& [key, sequence] : running_) {
     BIFOCAL_CHECK(key == sequence->key);
     slots += sequence->num_slots();
     std::vector<kv::PageId> pages(std::as_const(sequence->pages).pages().begin(),
                                   std::as_const(sequence->pages).pages().end());
     for (const kv::PageId page : pages) hold(page);
+    const kv::PageTable& table = sequence->pages;
+    for (int i = table.window_begin(); i < table.window_end(); ++i)
+      hold_window(pages[static_cast<size_t>(i)]);
     std::sort(pages.begin(), pages.end());
     BIFOCAL_CHECK(std::adjacent_find(pages.begin(), pages.end()) == pages.end());
     if (sequence->copy_source != kv::kNoPage) {
       hold(sequence->copy_source);
+      hold_window(sequence->copy_source);
     } else {
       BIFOCAL_CHECK_GE(sequence->pages.capacity(), sequence->num_computed);
     }
@@ -261,7 +303,31 @@ void Scheduler::check_invariants() const {
     const int tree_holds = pool_.in_tree(page) ? 1 : 0;
     BIFOCAL_CHECK_EQ(pool_.ref_count(page), holders[static_cast<size_t>(page)] + tree_holds);
   }
+  if (pool_.window() != nullptr) check_window_invariants(*pool_.window(), window_holders);
   if (tree_ != nullptr) tree_->check_invariants();
+}
+
+void Scheduler::check_window_invariants(const kv::WindowPages& window,
+                                        const std::vector<int32_t>& holders) const {
+  int owned = 0;
+  int cached = 0;
+  std::vector<bool> taken(static_cast<size_t>(window.num_pages()), false);
+  for (kv::PageId page = 0; page < pool_.num_pages(); ++page) {
+    const int32_t held = holders[static_cast<size_t>(page)];
+    BIFOCAL_CHECK_EQ(window.ref_count(page), held);
+    if (window.of(page) == kv::kNoPage) {
+      BIFOCAL_CHECK_EQ(held, 0);
+      continue;
+    }
+    BIFOCAL_CHECK(held > 0 || pool_.in_tree(page));
+    const auto window_page = static_cast<size_t>(window.of(page));
+    BIFOCAL_CHECK(!taken[window_page]);
+    taken[window_page] = true;
+    ++(held > 0 ? owned : cached);
+  }
+  BIFOCAL_CHECK_EQ(owned, window.owned_pages());
+  BIFOCAL_CHECK_EQ(cached, window.cached_pages());
+  if (!in_flight_) BIFOCAL_CHECK_GE(spare_window_pages(), 0);
 }
 
 }  // namespace bifocal::engine

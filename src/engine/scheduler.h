@@ -56,6 +56,9 @@ struct SchedulerCounters {
 // - When pages run out, running sequences are retracted: of the class that was served most, the youngest
 //   first; but never the oldest of all, which therefore always finishes. A retracted sequence keeps its
 //   tokens, goes back to its place in the queue and is computed again, save what the prefix tree still has.
+// - Window pages never run out: a sequence's window holds a fixed number at most, and admission counts on
+// that.
+//   What is left over bounds the chunks of a step, which lie in window pages until they are computed.
 // - Pages enter the prefix tree at the end of each prefill chunk (whole pages) and when a sequence ends or is
 //   retracted: only those of sequences whose last logits were valid.
 class Scheduler {
@@ -86,9 +89,11 @@ class Scheduler {
   void check_invariants() const;
 
  private:
+  void check_window_invariants(const kv::WindowPages& window, const std::vector<int32_t>& holders) const;
   struct Budget {
-    int rows = 0;    // of prompts, and of outputs that are computed again
-    int logits = 0;  // for prompt logprobs
+    int rows = 0;              // of prompts, and of outputs that are computed again
+    int logits = 0;            // for prompt logprobs
+    int64_t window_pages = 0;  // that no running sequence may need
   };
   struct Chunk {
     Sequence* sequence = nullptr;
@@ -98,12 +103,17 @@ class Scheduler {
 
   // Admission.
   void admit(Budget& budget);
-  bool try_admit(Sequence& sequence, const Budget& budget);
+  bool try_admit(Sequence& sequence, Budget budget);
   bool fits(const Sequence& sequence) const;
-  void share_prefix(Sequence& sequence);
+  void share_prefix(Sequence& sequence, bool inside_pages);
   void drop_pages(Sequence& sequence);
   void drop_copy(Sequence& sequence);
   int64_t expected_growth_pages(const Sequence& sequence) const;
+
+  // Window pages.
+  int64_t window_pages_of_choice(int64_t num_tokens) const;
+  int64_t window_pages_of(const Sequence& sequence) const;
+  int64_t spare_window_pages() const;
 
   // Memory.
   bool ensure_pages(Sequence& sequence, int64_t num_tokens);
@@ -129,6 +139,8 @@ class Scheduler {
   SchedulerOptions options_;
   kv::PagePool& pool_;
   kv::PrefixTree* tree_;
+  bool windows_limit_;          // there are fewer window pages than pages: they may run out
+  int64_t chunk_window_pages_;  // that admission leaves to the chunks of a step
   FairQueue queue_;
   Running running_;
   int running_slots_ = 0;

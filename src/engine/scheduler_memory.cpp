@@ -1,6 +1,7 @@
 // The scheduler's dealings with pages: who gets in, who has to go, and what the prefix tree keeps.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <span>
 #include <utility>
 #include <vector>
@@ -18,6 +19,27 @@ constexpr int64_t kMaxExpectedTokens = 4096;
 
 }  // namespace
 
+// --- window pages ---
+
+// At most, for a choice of so many tokens: those in its window, and one that the last of them is copied from.
+int64_t Scheduler::window_pages_of_choice(int64_t num_tokens) const {
+  if (!windows_limit_) return 0;
+  return std::min(kv::pages_in_window(pool_.window()->window(), pool_.page_size()),
+                  kv::pages_for(num_tokens, pool_.page_size())) +
+         1;
+}
+
+int64_t Scheduler::window_pages_of(const Sequence& sequence) const {
+  return sequence.num_slots() * window_pages_of_choice(sequence.prompt_len + sequence.max_new_tokens);
+}
+
+int64_t Scheduler::spare_window_pages() const {
+  if (!windows_limit_) return std::numeric_limits<int32_t>::max();
+  int64_t pages = pool_.window()->num_pages();
+  for (const auto& [key, sequence] : running_) pages -= window_pages_of(*sequence);
+  return pages;
+}
+
 // --- admission ---
 
 void Scheduler::admit(Budget& budget) {
@@ -26,6 +48,7 @@ void Scheduler::admit(Budget& budget) {
     if (!try_admit(*next, budget)) return;
     std::unique_ptr<Sequence> admitted = queue_.pop_front();
     Sequence& sequence = *admitted;
+    budget.window_pages -= window_pages_of(sequence);
     running_slots_ += sequence.num_slots();
     running_.emplace(sequence.key, std::move(admitted));
     if (!sequence.admitted_before) {
@@ -39,14 +62,16 @@ void Scheduler::admit(Budget& budget) {
   }
 }
 
-bool Scheduler::try_admit(Sequence& sequence, const Budget& budget) {
+bool Scheduler::try_admit(Sequence& sequence, Budget budget) {
   if (budget.rows == 0) return false;
-  share_prefix(sequence);
+  budget.window_pages -= window_pages_of(sequence);
+  if (budget.window_pages < (windows_limit_ && !running_.empty() ? chunk_window_pages_ : 0)) return false;
+  share_prefix(sequence, true);
   bool admitted = sequence.decodes() || chunk_len(sequence, budget) > 0;
   if (admitted && !fits(sequence) && sequence.copy_source != kv::kNoPage) {
     // The page to copy from counts as taken; without it there may be just enough.
-    sequence.num_computed = sequence.num_computed / pool_.page_size() * pool_.page_size();
-    drop_copy(sequence);
+    drop_pages(sequence);
+    share_prefix(sequence, false);
     admitted = chunk_len(sequence, budget) > 0;
   }
   admitted = admitted && fits(sequence);
@@ -78,19 +103,21 @@ int64_t Scheduler::expected_growth_pages(const Sequence& sequence) const {
          sequence.num_forks * (final_pages - len / pool_.page_size());
 }
 
-void Scheduler::share_prefix(Sequence& sequence) {
+void Scheduler::share_prefix(Sequence& sequence, bool inside_pages) {
   if (tree_ == nullptr) return;
   // At least the last token is computed, for its logits, and everything whose logits are wanted.
   int64_t limit = std::min(sequence.num_tokens() - 1, sequence.logits_from);
   if (!options_.reuse_outputs) limit = std::min(limit, sequence.prompt_len);
-  const kv::PrefixMatch match =
-      tree_->match(sequence.cache_namespace, std::span(sequence.tokens).first(static_cast<size_t>(limit)));
+  const kv::PrefixMatch match = tree_->match(
+      sequence.cache_namespace, std::span(sequence.tokens).first(static_cast<size_t>(limit)), inside_pages);
   sequence.pages.share(match.pages);
   sequence.num_computed = sequence.pages.capacity();
-  if (match.partial_page == kv::kNoPage) return;
-  pool_.retain(match.partial_page);
-  sequence.copy_source = match.partial_page;
-  sequence.num_computed += match.partial_tokens;
+  if (match.partial_page != kv::kNoPage) {
+    pool_.retain_contents(match.partial_page);
+    sequence.copy_source = match.partial_page;
+    sequence.num_computed += match.partial_tokens;
+  }
+  sequence.pages.hold_window(sequence.num_computed);
 }
 
 void Scheduler::drop_pages(Sequence& sequence) {
@@ -100,7 +127,8 @@ void Scheduler::drop_pages(Sequence& sequence) {
 }
 
 void Scheduler::drop_copy(Sequence& sequence) {
-  if (sequence.copy_source != kv::kNoPage) pool_.release(std::exchange(sequence.copy_source, kv::kNoPage));
+  if (sequence.copy_source != kv::kNoPage)
+    pool_.release_contents(std::exchange(sequence.copy_source, kv::kNoPage));
 }
 
 // --- memory ---

@@ -28,6 +28,8 @@ struct PageCopy {
   kv::PageId source = kv::kNoPage;
   kv::PageId target = kv::kNoPage;
   int num_tokens = 0;
+  kv::PageId window_source = kv::kNoPage;  // the window pages beside them, where layers have a window
+  kv::PageId window_target = kv::kNoPage;
 };
 
 // q_len consecutive tokens of one sequence. The spans are valid until the step is completed.

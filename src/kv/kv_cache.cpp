@@ -46,17 +46,19 @@ uint64_t KvCache::bytes_per_page(std::span<const LayerShape> layers, DType dtype
 }
 
 Expected<KvCache> KvCache::allocate(std::span<const LayerShape> layers, DType dtype, int page_size,
-                                    int num_pages) {
+                                    int num_pages, int num_window_pages) {
   if (page_size < 1 || page_size > kMaxPageSize) {
     return invalid_argument(fmt::format("page size {}, expected 1 to {} tokens", page_size, kMaxPageSize));
   }
   if (num_pages < 1)
     return invalid_argument(fmt::format("KV cache of {} pages, expected at least 1", num_pages));
+  BIFOCAL_CHECK_GE(num_window_pages, 0);
   if (layers.empty()) return invalid_argument("KV cache without layers");
   KvCache cache;
   cache.dtype_ = dtype;
   cache.page_size_ = page_size;
   cache.num_pages_ = num_pages;
+  cache.num_window_pages_ = num_window_pages;
   uint64_t bytes = 0;
   bool fits = true;
   for (size_t i = 0; i < layers.size(); ++i) {
@@ -66,7 +68,8 @@ Expected<KvCache> KvCache::allocate(std::span<const LayerShape> layers, DType dt
                                           shape.num_kv_heads, shape.head_dim_k, shape.head_dim_v));
     }
     // At most 2^10 heads * 2^8 tokens * 2^11 dims * 2^3 bytes * 2^31 pages: no overflow within one array.
-    const auto pages = static_cast<uint64_t>(num_pages);
+    const auto pages =
+        static_cast<uint64_t>(shape.windowed && num_window_pages > 0 ? num_window_pages : num_pages);
     const uint64_t k =
         align(array_bytes_per_page(shape.num_kv_heads, shape.head_dim_k, dtype, page_size) * pages);
     const uint64_t v = align(v_bytes_per_page(shape, dtype, page_size) * pages);
@@ -76,9 +79,10 @@ Expected<KvCache> KvCache::allocate(std::span<const LayerShape> layers, DType dt
   auto memory = fits ? HostMemory::allocate(bytes) : Expected<HostMemory>(resource_exhausted("too large"));
   if (!memory.ok()) {
     return resource_exhausted(fmt::format(
-        "no memory for the KV cache: {} pages x {} tokens x {} layers in {} = {}; ask for fewer tokens "
+        "no memory for the KV cache: {} pages{} x {} tokens x {} layers in {} = {}; ask for fewer tokens "
         "(--max-total-tokens, --kv-cache-memory) or a smaller type (--kv-cache-dtype)",
-        num_pages, page_size, layers.size(), to_string(dtype), fits ? format_bytes(bytes) : "over 16 EiB"));
+        num_pages, num_window_pages > 0 ? fmt::format(" (for layers with a window {})", num_window_pages) : "",
+        page_size, layers.size(), to_string(dtype), fits ? format_bytes(bytes) : "over 16 EiB"));
   }
   cache.memory_ = *std::move(memory);
   return cache;
@@ -104,11 +108,16 @@ kernels::PagedKv KvCache::layer(size_t index) const {
   return kv;
 }
 
-void KvCache::copy_tokens(PageId source_page, PageId target_page, int num_tokens) {
+PageKind KvCache::page_kind(size_t layer) const {
+  BIFOCAL_CHECK_LT(layer, layers_.size());
+  return num_window_pages_ > 0 && layers_[layer].shape.windowed ? PageKind::window : PageKind::full;
+}
+
+void KvCache::copy_tokens(PageKind kind, PageId source_page, PageId target_page, int num_tokens) {
   BIFOCAL_CHECK_GE(source_page, 0);
-  BIFOCAL_CHECK_LT(source_page, num_pages_);
+  BIFOCAL_CHECK_LT(source_page, num_pages(kind));
   BIFOCAL_CHECK_GE(target_page, 0);
-  BIFOCAL_CHECK_LT(target_page, num_pages_);
+  BIFOCAL_CHECK_LT(target_page, num_pages(kind));
   BIFOCAL_CHECK_NE(source_page, target_page);
   BIFOCAL_CHECK_GE(num_tokens, 0);
   BIFOCAL_CHECK_LE(num_tokens, page_size_);
@@ -124,7 +133,9 @@ void KvCache::copy_tokens(PageId source_page, PageId target_page, int num_tokens
       std::memcpy(target, source, copied);
     }
   };
-  for (const Layer& layer : layers_) {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (page_kind(i) != kind) continue;
+    const Layer& layer = layers_[i];
     copy_heads(base() + layer.k_offset, layer.shape.num_kv_heads, layer.shape.head_dim_k);
     if (layer.shape.values_in_keys) continue;
     copy_heads(base() + layer.v_offset, layer.shape.num_kv_heads, layer.shape.head_dim_v);

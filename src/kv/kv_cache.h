@@ -9,7 +9,7 @@
 
 #include "base/status.h"
 #include "kernels/paged_kv.h"
-#include "kv/page_pool.h"
+#include "kv/page_id.h"
 #include "tensor/host_memory.h"
 
 namespace bifocal::kv {
@@ -19,6 +19,7 @@ struct LayerShape {
   int head_dim_k = 0;           // D of K
   int head_dim_v = 0;           // D of V
   bool values_in_keys = false;  // V is the first head_dim_v values of each row of K
+  bool windowed = false;        // reads the last keys only: in window pages, where there are any
 };
 
 // One reservation of zero pages that the system fills in when they are first touched: starting with a large
@@ -26,20 +27,25 @@ struct LayerShape {
 class KvCache {
  public:
   // Errors: invalid_argument for shapes and page sizes that can't be; resource_exhausted with the arithmetic.
+  // num_window_pages: of layers with a window; 0: these lie in num_pages pages like the others.
   static Expected<KvCache> allocate(std::span<const LayerShape> layers, DType dtype, int page_size,
-                                    int num_pages);
+                                    int num_pages, int num_window_pages = 0);
   // Bytes that one page takes over all layers: what the memory plan divides by.
   static uint64_t bytes_per_page(std::span<const LayerShape> layers, DType dtype, int page_size);
 
   kernels::PagedKv layer(size_t index) const;
+  PageKind page_kind(size_t layer) const;
   size_t num_layers() const { return layers_.size(); }
-  int num_pages() const { return num_pages_; }
+  int num_pages(PageKind kind = PageKind::full) const {
+    return kind == PageKind::full ? num_pages_ : num_window_pages_;
+  }
   int page_size() const { return page_size_; }
   DType dtype() const { return dtype_; }
   size_t num_bytes() const { return memory_.num_bytes(); }
 
-  // Copies the first num_tokens tokens of a page in every layer: reuse inside a partly matching page.
-  void copy_tokens(PageId source_page, PageId target_page, int num_tokens);
+  // Copies the first num_tokens tokens of a page in every layer of its kind: reuse inside a partly matching
+  // page.
+  void copy_tokens(PageKind kind, PageId source_page, PageId target_page, int num_tokens);
 
  private:
   struct Layer {
@@ -55,6 +61,7 @@ class KvCache {
   DType dtype_ = DType::f32;
   int page_size_ = 0;
   int num_pages_ = 0;
+  int num_window_pages_ = 0;
 };
 
 }  // namespace bifocal::kv

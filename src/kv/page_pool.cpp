@@ -4,13 +4,14 @@
 
 namespace bifocal::kv {
 
-PagePool::PagePool(int num_pages, int page_size) : page_size_(page_size) {
+PagePool::PagePool(int num_pages, int page_size, const WindowLimits& window) : page_size_(page_size) {
   BIFOCAL_CHECK_GE(num_pages, 1);
   BIFOCAL_CHECK_GE(page_size, 1);
   BIFOCAL_CHECK_LE(page_size, kMaxPageSize);
   pages_.resize(static_cast<size_t>(num_pages));
   free_.reserve(pages_.size());
   for (PageId page = num_pages; page-- > 0;) free_.push_back(page);  // page 0 goes out first
+  if (window.window > 0) window_.emplace(window, page_size, num_pages);
 }
 
 const PagePool::Page& PagePool::at(PageId page) const {
@@ -42,11 +43,29 @@ void PagePool::release(PageId id) {
   if (is_cached(page)) ++cached_pages_;
 }
 
+void PagePool::retain_contents(PageId page) {
+  retain(page);
+  if (window_) window_->retain(page);
+}
+
+void PagePool::release_contents(PageId page) {
+  if (window_) window_->release(page, false);
+  release(page);
+}
+
+void PagePool::replace(PageId& held, PageId kept) {
+  retain(kept);
+  if (window_) window_->move(held, kept);
+  release(held);
+  held = kept;
+}
+
 void PagePool::add_to_tree(PageId id) {
   Page& page = at(id);
   BIFOCAL_CHECK_GT(page.references, 0);
   BIFOCAL_CHECK(!page.in_tree);
   page.in_tree = true;
+  if (window_) window_->add_to_tree(id);
   ++page.references;
 }
 
@@ -55,6 +74,7 @@ void PagePool::remove_from_tree(PageId id) {
   BIFOCAL_CHECK(page.in_tree);
   if (is_cached(page)) --cached_pages_;
   page.in_tree = false;
+  if (window_) window_->remove_from_tree(id);
   if (--page.references == 0) free_.push_back(id);
 }
 

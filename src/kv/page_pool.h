@@ -3,13 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
-namespace bifocal::kv {
+#include "kv/page_id.h"
+#include "kv/window_pages.h"
 
-using PageId = int32_t;
-constexpr PageId kNoPage = -1;
-constexpr int kMaxPageSize = 256;  // tokens
+namespace bifocal::kv {
 
 // Every page is in exactly one of three states, and free + cached + owned = total:
 //   free    on the free list, no references
@@ -18,7 +18,7 @@ constexpr int kMaxPageSize = 256;  // tokens
 // A page that the tree knows, or that has several references, is never written. All operations are O(1).
 class PagePool {
  public:
-  PagePool(int num_pages, int page_size);
+  PagePool(int num_pages, int page_size, const WindowLimits& window = {});
 
   int num_pages() const { return static_cast<int>(pages_.size()); }
   int page_size() const { return page_size_; }
@@ -32,6 +32,12 @@ class PagePool {
   void retain(PageId page);
   void release(PageId page);  // the last reference frees it
 
+  // For a page that is to be copied from: one more holder of it and of its window page.
+  void retain_contents(PageId page);
+  void release_contents(PageId page);
+  // The caller's reference moves from `held` to `kept`, which holds the same tokens.
+  void replace(PageId& held, PageId kept);
+
   // The prefix tree's own reference: a page in the tree is `cached` while nobody else holds it.
   void add_to_tree(PageId page);
   void remove_from_tree(PageId page);
@@ -39,6 +45,10 @@ class PagePool {
   int ref_count(PageId page) const { return at(page).references; }
   bool in_tree(PageId page) const { return at(page).in_tree; }
   bool writable(PageId page) const { return at(page).references == 1 && !at(page).in_tree; }
+
+  // Null when no layer has a window.
+  WindowPages* window() { return window_ ? &*window_ : nullptr; }
+  const WindowPages* window() const { return window_ ? &*window_ : nullptr; }
 
  private:
   struct Page {
@@ -53,11 +63,7 @@ class PagePool {
   std::vector<PageId> free_;  // a stack: the page freed last is the warmest
   int page_size_;
   int cached_pages_ = 0;
+  std::optional<WindowPages> window_;
 };
-
-// Pages that hold num_tokens tokens.
-constexpr int64_t pages_for(int64_t num_tokens, int page_size) {
-  return (num_tokens + page_size - 1) / page_size;
-}
 
 }  // namespace bifocal::kv

@@ -14,9 +14,7 @@ class PageTable {
   // pool must outlive the table.
   explicit PageTable(PagePool& pool) : pool_(&pool) {}
   ~PageTable() { clear(); }
-  PageTable(PageTable&& other) noexcept : pool_(other.pool_), pages_(std::move(other.pages_)) {
-    other.pages_.clear();
-  }
+  PageTable(PageTable&& other) noexcept : pool_(other.pool_) { *this = std::move(other); }
   PageTable& operator=(PageTable&& other) noexcept;
 
   std::span<const PageId> pages() const { return pages_; }
@@ -31,9 +29,22 @@ class PageTable {
   bool grow(int64_t num_tokens);
   void clear();
 
+  // Where layers have a window, the table holds the window pages of [window_begin(), window_end()); without,
+  // these do nothing.
+  int window_begin() const { return window_begin_; }
+  int window_end() const { return window_end_; }
+  // Once, behind share(): of the shared pages those that a row at this position sees. All must be there.
+  void hold_window(int64_t position);
+  // Gives the pages of the first num_tokens tokens that have none a window page.
+  void extend_window(int64_t num_tokens);
+  // Lets go of what rows from this position on don't see.
+  void slide_window(int64_t position);
+
  private:
   PagePool* pool_;
   std::vector<PageId> pages_;
+  int window_begin_ = 0;
+  int window_end_ = 0;
 };
 
 }  // namespace bifocal::kv

@@ -57,17 +57,39 @@ PrefixTree::Node* PrefixTree::descend(Node* root, std::span<const int32_t> token
   return node;
 }
 
-PrefixMatch PrefixTree::match(uint64_t cache_namespace, std::span<const int32_t> tokens) {
+PrefixMatch PrefixTree::match(uint64_t cache_namespace, std::span<const int32_t> tokens, bool inside_pages) {
   PrefixMatch match;
   const auto root = roots_.find(cache_namespace);
   if (root == roots_.end()) return match;
   const Node* node = descend(root->second, tokens, match.pages);
   const Candidate partial = best_child(*node, tokens.subspan(match.pages.size() * page_size_));
-  if (partial.node != nullptr) {
+  if (partial.node != nullptr && inside_pages) {
     match.partial_page = partial.node->pages.front();
     match.partial_tokens = static_cast<int>(partial.num_tokens);
   }
+  if (pool_.window() != nullptr) shorten(*pool_.window(), &match);
   return match;
+}
+
+void PrefixTree::shorten(const WindowPages& window, PrefixMatch* match) const {
+  const auto page_size = static_cast<int64_t>(page_size_);
+  size_t usable = 0;
+  size_t run_begin = 0;  // pages [run_begin, i) have window pages
+  const auto continues_at = [&](int64_t position) {
+    return static_cast<size_t>(window.first_page(position)) >= run_begin;
+  };
+  for (size_t i = 0; i < match->pages.size(); ++i) {
+    if (window.of(match->pages[i]) == kNoPage) run_begin = i + 1;
+    const auto position = static_cast<int64_t>(i + 1) * page_size;
+    if (continues_at(position)) usable = i + 1;
+  }
+  if (match->partial_page != kNoPage && window.of(match->partial_page) != kNoPage &&
+      continues_at(static_cast<int64_t>(match->pages.size()) * page_size + match->partial_tokens)) {
+    return;
+  }
+  match->pages.resize(usable);
+  match->partial_page = kNoPage;
+  match->partial_tokens = 0;
 }
 
 void PrefixTree::insert(uint64_t cache_namespace, std::span<const int32_t> tokens, std::span<PageId> pages) {
@@ -79,10 +101,7 @@ void PrefixTree::insert(uint64_t cache_namespace, std::span<const int32_t> token
   std::vector<PageId> path;
   Node* node = descend(root, tokens, path);
   for (size_t i = 0; i < path.size(); ++i) {
-    if (pages[i] == path[i]) continue;
-    pool_.retain(path[i]);
-    pool_.release(pages[i]);
-    pages[i] = path[i];
+    if (pages[i] != path[i]) pool_.replace(pages[i], path[i]);
   }
 
   const auto rest = tokens.subspan(path.size() * page_size_);

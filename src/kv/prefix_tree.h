@@ -33,8 +33,10 @@ class PrefixTree {
   PrefixTree(const PrefixTree&) = delete;
   PrefixTree& operator=(const PrefixTree&) = delete;
 
-  // At most tokens.size() tokens. Marks the whole pages as used now.
-  PrefixMatch match(uint64_t cache_namespace, std::span<const int32_t> tokens);
+  // At most tokens.size() tokens; whole pages only unless inside_pages. Where layers have a window, only as
+  // far as the window pages are still there that the row behind the prefix reads. Marks the whole pages as
+  // used now.
+  PrefixMatch match(uint64_t cache_namespace, std::span<const int32_t> tokens, bool inside_pages = true);
 
   // Remembers that pages[i] holds tokens [i*S, (i+1)*S); the last page may be partly filled. pages has
   // ceil(tokens/S) entries, each held by the caller. Where the tree already has a page for the same tokens,
@@ -74,6 +76,7 @@ class PrefixTree {
   // Descends along whole pages of `tokens`, splitting the node it stops in, and marks the path as used now.
   // Returns the node that ends the path; pages along it are appended to `path`.
   Node* descend(Node* root, std::span<const int32_t> tokens, std::vector<PageId>& path);
+  void shorten(const WindowPages& window, PrefixMatch* match) const;
   Node* new_node(Node* parent, uint64_t cache_namespace);
   void add_child(Node* parent, std::span<const int32_t> tokens, std::span<const PageId> pages);
   void split(Node* node, size_t num_pages);  // node keeps num_pages pages, a new child gets the rest

@@ -17,10 +17,15 @@ class CpuExecutor final : public Executor {
         logits_(new float[static_cast<size_t>(max_logit_rows) * vocab_size_]) {}
 
   int num_pages() const override { return cache_.num_pages(); }
+  int num_window_pages() const override { return cache_.num_pages(kv::PageKind::window); }
   int page_size() const override { return cache_.page_size(); }
 
   Status copy_tokens(kv::PageId source, kv::PageId target, int num_tokens) override {
-    cache_.copy_tokens(source, target, num_tokens);
+    cache_.copy_tokens(kv::PageKind::full, source, target, num_tokens);
+    return {};
+  }
+  Status copy_window_tokens(kv::PageId source, kv::PageId target, int num_tokens) override {
+    cache_.copy_tokens(kv::PageKind::window, source, target, num_tokens);
     return {};
   }
 
@@ -58,8 +63,9 @@ Expected<std::unique_ptr<Executor>> CpuModel::make_executor(const ExecutorOption
   BIFOCAL_RETURN_IF_ERROR(prepare(options.limits.max_tokens, options.max_logit_rows));
   // The first class is no expansion: its pages are the cache's.
   const attention::AttentionDesc& pages = classes.front();
-  BIFOCAL_ASSIGN_OR_RETURN(auto cache, kv::KvCache::allocate(kv_layer_shapes(spec()), pages.kv_dtype,
-                                                             pages.page_size, options.num_pages));
+  BIFOCAL_ASSIGN_OR_RETURN(auto cache,
+                           kv::KvCache::allocate(kv_layer_shapes(spec()), pages.kv_dtype, pages.page_size,
+                                                 options.num_pages, options.num_window_pages));
   return std::unique_ptr<Executor>(
       std::make_unique<CpuExecutor>(*this, std::move(planner), std::move(cache), options.max_logit_rows));
 }

@@ -43,20 +43,30 @@ Status DecoderCpu::prepare(int max_tokens, int max_logit_rows) {
 Status DecoderCpu::check(const StepRows& rows, const kv::KvCache& cache) const {
   const size_t num_tokens = rows.token_ids.size();
   if (num_tokens > static_cast<size_t>(max_tokens_) || rows.positions.size() != num_tokens ||
-      rows.kv_slots.size() != num_tokens || rows.logit_rows.size() > num_tokens) {
-    return internal_error(fmt::format(
-        "step of {} tokens, {} positions, {} slots, {} logit rows; prepared for {} tokens", num_tokens,
-        rows.positions.size(), rows.kv_slots.size(), rows.logit_rows.size(), max_tokens_));
+      rows.logit_rows.size() > num_tokens) {
+    return internal_error(
+        fmt::format("step of {} tokens, {} positions, {} logit rows; prepared for {} tokens", num_tokens,
+                    rows.positions.size(), rows.logit_rows.size(), max_tokens_));
   }
-  const int64_t num_slots = int64_t{cache.num_pages()} * cache.page_size();
   for (size_t t = 0; t < num_tokens; ++t) {
     if (rows.token_ids[t] < 0 || rows.token_ids[t] >= spec_.vocab_size) {
       return internal_error(
           fmt::format("row {}: token id {}, vocabulary {}", t, rows.token_ids[t], spec_.vocab_size));
     }
-    if (rows.positions[t] < 0 || rows.kv_slots[t] < 0 || rows.kv_slots[t] >= num_slots) {
-      return internal_error(fmt::format("row {}: position {}, slot {} of {}", t, rows.positions[t],
-                                        rows.kv_slots[t], num_slots));
+    if (rows.positions[t] < 0)
+      return internal_error(fmt::format("row {}: position {}", t, rows.positions[t]));
+  }
+  for (const kv::PageKind kind : {kv::PageKind::full, kv::PageKind::window}) {
+    const int64_t num_slots = int64_t{cache.num_pages(kind)} * cache.page_size();
+    if (num_slots == 0) continue;  // no layer asks for them
+    if (rows.slots(kind).size() != num_tokens) {
+      return internal_error(fmt::format("step of {} tokens, {} slots", num_tokens, rows.slots(kind).size()));
+    }
+    for (size_t t = 0; t < num_tokens; ++t) {
+      const int64_t slot = rows.slots(kind)[t];
+      if (slot < 0 || slot >= num_slots) {
+        return internal_error(fmt::format("row {}: slot {} of {}", t, slot, num_slots));
+      }
     }
   }
   for (const int32_t row : rows.logit_rows) {

@@ -6,7 +6,7 @@
 
 #include "attention/planner.h"
 #include "base/status.h"
-#include "kv/page_pool.h"
+#include "kv/page_id.h"
 
 namespace bifocal::model {
 
@@ -18,6 +18,13 @@ struct StepRows {
   std::span<const int32_t> logit_rows;  // [R] rows whose logits are wanted
   // [R] 1: the row's logits are read; 0: only its argmax is, where the device gives one. Empty: all are read.
   std::span<const uint8_t> read_logits = {};
+  // [T] the same as kv_slots in the pages of layers with a window; empty where these have none of their own.
+  std::span<const int64_t> window_slots = {};
+
+  // Where a layer's keys and values go.
+  std::span<const int64_t> slots(kv::PageKind kind) const {
+    return kind == kv::PageKind::full ? kv_slots : window_slots;
+  }
 };
 
 struct ExecutorOptions {
@@ -25,6 +32,7 @@ struct ExecutorOptions {
   attention::PlanLimits limits;  // rows, sequences and keys of a step
   int max_logit_rows = 0;        // R of a step
   int num_pages = 0;             // of the cache
+  int num_window_pages = 0;      // of layers with a window; 0: these have no pages of their own
 };
 
 constexpr int32_t kNoArgmax = -1;
@@ -34,10 +42,16 @@ class Executor {
   virtual ~Executor() = default;
 
   virtual int num_pages() const = 0;
+  // Of layers with a window; 0: these have no pages of their own.
+  virtual int num_window_pages() const { return 0; }
   virtual int page_size() const = 0;
 
   // Before the rows of the next step: the first num_tokens tokens of a page, in every layer.
   virtual Status copy_tokens(kv::PageId source, kv::PageId target, int num_tokens) = 0;
+  // The same of a window page, in layers with a window.
+  virtual Status copy_window_tokens(kv::PageId, kv::PageId, int) {
+    return internal_error("this executor has no window pages");
+  }
 
   // One step. The results below are its own, and undefined after an error.
   virtual Status run(const StepRows& rows, const attention::StepBatch& batch) = 0;

@@ -70,7 +70,8 @@ Status attend_gqa(const ModelSpec& spec, const GqaWeights& weights, const Attend
   inputs.out = args.out;
   inputs.out_stride = attention.q_rows();
   if (attention.sinks) inputs.sinks = weights.sinks.view().as<float>();
-  cpu::write_kv(k, stride, v, stride, rows.kv_slots.data(), num_tokens, inputs.kv, ops.pool());
+  cpu::write_kv(k, stride, v, stride, rows.slots(args.cache->page_kind(args.layer)).data(), num_tokens,
+                inputs.kv, ops.pool());
   return args.planner->run(args.attention_class, inputs, ops.pool());
 }
 

@@ -114,7 +114,8 @@ Status attend_mla(const ModelSpec& spec, const MlaWeights& weights, const Attend
   inputs.projections = {&weights.expand, weights.absorb, weights.output};
   inputs.out = args.out;
   inputs.out_stride = int64_t{mla.num_heads} * mla.v_head_dim;
-  cpu::write_kv(kv, stride, nullptr, 0, rows.kv_slots.data(), num_tokens, inputs.kv, ops.pool());
+  cpu::write_kv(kv, stride, nullptr, 0, rows.slots(args.cache->page_kind(args.layer)).data(), num_tokens,
+                inputs.kv, ops.pool());
   return args.planner->run_mla(args.attention_class, inputs, ops.pool());
 }
 

@@ -18,10 +18,18 @@ std::vector<kv::LayerShape> kv_layer_shapes(const ModelSpec& spec) {
     if (layer.mla) {
       shapes.push_back({1, layer.mla->latent_dim(), layer.mla->kv_lora_rank, true});
     } else {
-      shapes.push_back({layer.attention.num_kv_heads, layer.attention.head_dim, layer.attention.head_dim});
+      shapes.push_back({layer.attention.num_kv_heads, layer.attention.head_dim, layer.attention.head_dim,
+                        false, layer.attention.window > 0});
     }
   }
   return shapes;
+}
+
+int kv_window(const ModelSpec& spec) {
+  int window = 0;
+  for (const LayerSpec& layer : spec.layers)
+    window = std::max(window, layer.mla ? 0 : layer.attention.window);
+  return window;
 }
 
 namespace {

@@ -163,6 +163,8 @@ struct ModelSpec {
 
 // The shape of each layer's keys and values, for KvCache::allocate.
 std::vector<kv::LayerShape> kv_layer_shapes(const ModelSpec& spec);
+// The widest window of a layer: what their pages have to keep. 0: no layer has one.
+int kv_window(const ModelSpec& spec);
 
 // Layers grouped by attention description. Behind a class of latents stands the one that they expand to,
 // which no layer has of its own.

@@ -99,7 +99,8 @@ Status FakeModel::forward(const model::StepRows& rows, attention::Planner& plann
       }
     }
     const kernels::PagedKv kv = cache.layer(static_cast<size_t>(layer));
-    kernels::cpu::write_kv(k.data(), kKvWidth, v.data(), kKvWidth, rows.kv_slots.data(),
+    kernels::cpu::write_kv(k.data(), kKvWidth, v.data(), kKvWidth,
+                           rows.slots(cache.page_kind(static_cast<size_t>(layer))).data(),
                            static_cast<int64_t>(num_rows), kv, *pool_);
     attention::LayerInputs inputs;
     inputs.q = q.data();

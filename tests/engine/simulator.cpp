@@ -26,6 +26,8 @@ void on_abort(int) {
   (void)ignored;
 }
 
+constexpr uint64_t kPoison = 0xdead;  // what no row may read
+
 struct Failure : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -40,6 +42,8 @@ struct Config {
   int abort_percent, fault_per_mille, num_requests;
   int max_new_tokens;
   SchedulerOptions scheduler;
+  kv::WindowLimits window;
+  int max_choices;  // of a request
 };
 
 Config draw_config(SplitMix64& random) {
@@ -62,6 +66,16 @@ Config draw_config(SplitMix64& random) {
   c.scheduler.max_prompt_logit_rows = pick({1, 3, 64});
   c.scheduler.reuse_outputs = random.below(3) != 0;
   c.scheduler.conservativeness = 0.5 * pick({0, 1, 2});
+  c.max_choices = c.scheduler.max_running;
+  if (random.below(3) == 0) return c;
+  c.window.window = pick({1, 2, 5, 8, 20, 50});
+  // From a single choice's to as many as pages.
+  const auto of_choice = static_cast<int>(kv::pages_in_window(c.window.window, c.page_size) + 1);
+  c.window.num_pages =
+      std::min(c.num_pages, of_choice + pick({0, 1, 2, of_choice, 3 * of_choice, c.num_pages}));
+  if (c.window.num_pages < c.num_pages) {
+    c.max_choices = std::min(c.max_choices, c.window.num_pages / of_choice);
+  }
   return c;
 }
 
@@ -92,11 +106,12 @@ class Simulation {
   explicit Simulation(uint64_t seed)
       : random_(seed),
         config_(draw_config(random_)),
-        pool_(config_.num_pages, config_.page_size),
+        pool_(config_.num_pages, config_.page_size, config_.window),
         tree_(pool_),
         scheduler_(config_.scheduler, pool_, config_.share_prefixes ? &tree_ : nullptr),
         kv_(static_cast<size_t>(config_.num_pages * config_.page_size), 0),
-        by_prefill_(kv_.size(), 0) {}
+        by_prefill_(kv_.size(), 0),
+        window_kv_(static_cast<size_t>(config_.window.num_pages * config_.page_size), kPoison) {}
 
   SimulationResult run() {
     try {
@@ -140,13 +155,18 @@ class Simulation {
     expect(pool_.owned_pages() == 0, "pages are held at idle");
     expect(config_.share_prefixes || pool_.free_pages() == pool_.num_pages(),
            "pages are cached without a tree");
+    expect(window() == nullptr || window()->owned_pages() == 0, "window pages are held at idle");
     tree_.clear();
     expect(pool_.free_pages() == pool_.num_pages(), "pages leaked");
+    expect(window() == nullptr || window()->free_pages() == window()->num_pages(), "window pages leaked");
     result_.requests = clients_.size();
     result_.computed_tokens = scheduler_.counters().computed_tokens;
     result_.recomputed_tokens = scheduler_.counters().recomputed_tokens;
     result_.cached_tokens = scheduler_.counters().cached_prompt_tokens;
     result_.retractions = scheduler_.counters().retractions;
+    if (window() == nullptr) return;
+    result_.windowed_retractions = result_.retractions;
+    result_.windowed_cached_tokens = result_.cached_tokens;
   }
 
   // --- load ---
@@ -179,7 +199,7 @@ class Simulation {
       c.max_new_tokens =
           static_cast<int64_t>(random_.below(static_cast<uint64_t>(config_.max_new_tokens) + 1));
       if (random_.below(5) == 0) c.num_choices = 1 + static_cast<int>(random_.below(4));
-      c.num_choices = std::min(c.num_choices, config_.scheduler.max_running);
+      c.num_choices = std::min(c.num_choices, config_.max_choices);
       if (random_.below(5) == 0) c.logits_from = static_cast<int64_t>(random_.below(c.prompt.size()));
       if (random_.below(4) != 0) now += static_cast<int64_t>(random_.below(30'000'000));  // else a burst
       arrivals_ns_.push_back(now);
@@ -255,6 +275,7 @@ class Simulation {
       for (int64_t p = s.kv_len - s.q_len; p < s.kv_len; ++p) {
         const kv::PageId page = page_of(s, p);
         expect(pool_.writable(page), "a shared page is written");
+        expect(window() == nullptr || window()->ref_count(page) == 1, "a shared window page is written");
         expect(written.emplace(page, p % config_.page_size).second, "two rows write one slot");
       }
     }
@@ -275,6 +296,8 @@ class Simulation {
         const size_t target = index(copy.target, t);
         kv_[target] = kv_[source];
         by_prefill_[target] = by_prefill_[source];
+        if (window() == nullptr) continue;
+        window_kv_[index(copy.window_target, t)] = window_kv_[index(copy.window_source, t)];
       }
     }
     StepResult result;
@@ -305,6 +328,21 @@ class Simulation {
     scheduler_.complete(result);
     for (const kv::PageId page : fresh)
       expect(!pool_.in_tree(page), "a page of a faulted sequence is reused");
+    poison_free_window_pages();
+  }
+
+  void poison_free_window_pages() {
+    if (window() == nullptr) return;
+    std::vector<bool> taken(static_cast<size_t>(window()->num_pages()), false);
+    for (kv::PageId page = 0; page < pool_.num_pages(); ++page) {
+      if (window()->of(page) != kv::kNoPage) taken[static_cast<size_t>(window()->of(page))] = true;
+    }
+    for (size_t page = 0; page < taken.size(); ++page) {
+      if (taken[page]) continue;
+      ++result_.poisoned_pages;
+      std::fill_n(window_kv_.begin() + static_cast<ptrdiff_t>(index(static_cast<kv::PageId>(page), 0)),
+                  config_.page_size, kPoison);
+    }
   }
 
   void check_order(RequestKey key, Client& c) {
@@ -333,6 +371,14 @@ class Simulation {
       }
       expect(content == chain, fmt::format("request {} choice {}: position {} holds something else",
                                            s.key.request, s.key.choice, p));
+      if (window() == nullptr || p < first - config_.window.window + 1) continue;
+      const kv::PageId window_page = window()->of(page_of(s, p));
+      expect(window_page != kv::kNoPage, fmt::format("position {} of {} is in no window page", p, s.kv_len));
+      uint64_t& window_content = window_kv_[index(window_page, p % config_.page_size)];
+      if (p >= first) window_content = chain;
+      expect(window_content == chain,
+             fmt::format("request {} choice {}: position {} holds something else in its window",
+                         s.key.request, s.key.choice, p));
     }
   }
 
@@ -402,6 +448,7 @@ class Simulation {
   size_t index(kv::PageId page, int64_t token) const {
     return static_cast<size_t>(int64_t{page} * config_.page_size + token);
   }
+  const kv::WindowPages* window() const { return pool_.window(); }
   uint64_t& slot(kv::PageId page, int64_t token) { return kv_[index(page, token)]; }
 
   SplitMix64 random_;
@@ -411,6 +458,7 @@ class Simulation {
   Scheduler scheduler_;
   std::vector<uint64_t> kv_;         // [P, S] the hash of everything up to this token
   std::vector<uint8_t> by_prefill_;  // [P, S] which kind of row wrote it
+  std::vector<uint64_t> window_kv_;  // [window pages, S] the same hash, in layers with a window
   VirtualClock clock_;
   std::vector<Client> clients_;
   std::vector<int64_t> arrivals_ns_;
@@ -433,6 +481,9 @@ SimulationResult& SimulationResult::operator+=(const SimulationResult& other) {
   aborts += other.aborts;
   outgrown += other.outgrown;
   mixed_steps += other.mixed_steps;
+  poisoned_pages += other.poisoned_pages;
+  windowed_retractions += other.windowed_retractions;
+  windowed_cached_tokens += other.windowed_cached_tokens;
   return *this;
 }
 

@@ -20,7 +20,10 @@ struct SimulationResult {
   uint64_t faults = 0;
   uint64_t aborts = 0;
   uint64_t outgrown = 0;
-  uint64_t mixed_steps = 0;  // prefill and decode together
+  uint64_t mixed_steps = 0;     // prefill and decode together
+  uint64_t poisoned_pages = 0;  // window pages that were free behind a step
+  uint64_t windowed_retractions = 0;
+  uint64_t windowed_cached_tokens = 0;
   std::optional<std::string> failure;
 
   SimulationResult& operator+=(const SimulationResult& other);  // counts only

@@ -49,7 +49,7 @@ TEST(KvCache, CopiesTheFirstTokensOfEveryHeadAndLayer) {
     for (int64_t i = 0; i < kv.v_page_stride; ++i)
       static_cast<float*>(kv.v)[kv.v_page_stride + i] = value(layer, 1, i);
   }
-  cache->copy_tokens(1, 2, 3);
+  cache->copy_tokens(PageKind::full, 1, 2, 3);
   for (size_t layer = 0; layer < 2; ++layer) {
     const auto kv = cache->layer(layer);
     for (int which = 0; which < 2; ++which) {
