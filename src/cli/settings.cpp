@@ -106,6 +106,17 @@ std::vector<Option> engine_options(EngineSettings& s) {
        0,
        1e12},
       {kMemory,
+       "--swa-full-tokens-ratio",
+       "F",
+       "Tokens that layers with a sliding window have room for, as a share of the KV pool's; 0 is what "
+       "running "
+       "requests need",
+       &s.swa_full_tokens_ratio,
+       {},
+       {},
+       0,
+       1},
+      {kMemory,
        "--chunked-prefill-size",
        "TOKENS",
        "Prompt tokens computed per step; -1 never cuts a prompt",

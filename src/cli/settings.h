@@ -29,6 +29,7 @@ struct EngineSettings {
   std::string kv_cache_memory;
   double mem_fraction_static = 0.5;
   int64_t max_total_tokens = 0;
+  double swa_full_tokens_ratio = 0;
   int64_t chunked_prefill_size = 2048;
   int64_t max_running_requests = 256;
   int64_t max_queued_requests = 256;

@@ -94,6 +94,7 @@ Expected<engine::EngineOptions> engine_options_of(const Settings& settings, cons
   }
   options.mem_fraction_static = s.mem_fraction_static;
   options.max_total_tokens = s.max_total_tokens;
+  options.swa_full_tokens_ratio = s.swa_full_tokens_ratio;
   options.chunked_prefill_size = static_cast<int>(s.chunked_prefill_size);
   options.max_running_requests = static_cast<int>(s.max_running_requests);
   options.max_queued_requests = static_cast<int>(s.max_queued_requests);

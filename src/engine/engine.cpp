@@ -155,6 +155,7 @@ Expected<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<model::Model> m
   executor_options.limits = plan.attention_limits;
   executor_options.max_logit_rows = plan.limits.max_logit_rows;
   executor_options.num_pages = memory.num_pages;
+  executor_options.num_window_pages = memory.num_window_pages;
   BIFOCAL_ASSIGN_OR_RETURN(auto executor, model->make_executor(executor_options));
   EngineParts parts{std::move(model),
                     options.pool,

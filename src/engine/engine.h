@@ -21,7 +21,10 @@ struct EngineOptions {
   int64_t kv_cache_bytes = 0;        // 0: from mem_fraction_static
   double mem_fraction_static = 0.5;  // of the machine's memory, weights included
   int64_t max_total_tokens = 0;      // 0: what fits
-  int chunked_prefill_size = 2048;   // tokens of prefill per step; -1: whole prompts
+  // Tokens that layers with a window have room for, as a share of max_total_tokens; 0: what running sequences
+  // need. Fewer run at a time where it is less.
+  double swa_full_tokens_ratio = 0;
+  int chunked_prefill_size = 2048;  // tokens of prefill per step; -1: whole prompts
   int max_running_requests = 256;
   int max_queued_requests = 256;
   int context_length = 0;           // 0: the model's
@@ -40,6 +43,9 @@ struct EngineStats {
   int64_t total_pages = 0;
   int64_t free_pages = 0;
   int64_t cached_pages = 0;  // held by the prefix tree alone
+  int64_t window_pages = 0;  // of layers with a window; 0: there are none
+  int64_t free_window_pages = 0;
+  int64_t cached_window_pages = 0;
   int64_t used_tokens = 0;
   uint64_t steps = 0;
   uint64_t prompt_tokens = 0;

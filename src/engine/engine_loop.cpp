@@ -14,14 +14,20 @@ namespace {
 
 constexpr std::chrono::milliseconds kIdleTick{1000};  // an idle loop only shows that it is alive
 
+kv::WindowLimits window_limits(const EngineParts& parts) {
+  const int num_pages = parts.executor->num_window_pages();
+  return num_pages == 0 ? kv::WindowLimits{}
+                        : kv::WindowLimits{model::kv_window(parts.model->spec()), num_pages};
+}
+
 }  // namespace
 
 EngineLoop::EngineLoop(EngineParts parts)
     : parts_(std::move(parts)),
-      pool_(parts_.executor->num_pages(), parts_.executor->page_size()),
+      pool_(parts_.executor->num_pages(), parts_.executor->page_size(), window_limits(parts_)),
       tree_(pool_),
       scheduler_(parts_.scheduler, pool_, parts_.share_prefixes ? &tree_ : nullptr),
-      runner_(*parts_.executor, parts_.limits),
+      runner_(*parts_.executor, parts_.limits, pool_.window()),
       sampler_(parts_.model->spec().vocab_size, parts_.pool->num_threads()),
       inbox_(parts_.max_queued) {
   publish_stats();
@@ -179,6 +185,11 @@ void EngineLoop::publish_stats() {
   stats->total_pages = pool_.num_pages();
   stats->free_pages = pool_.free_pages();
   stats->cached_pages = pool_.cached_pages();
+  if (const kv::WindowPages* window = pool_.window()) {
+    stats->window_pages = window->num_pages();
+    stats->free_window_pages = window->free_pages();
+    stats->cached_window_pages = window->cached_pages();
+  }
   stats->used_tokens = scheduler_.num_running_tokens();
   const SchedulerCounters& scheduled = scheduler_.counters();
   stats->prompt_tokens = scheduled.prompt_tokens;

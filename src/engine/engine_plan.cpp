@@ -32,6 +32,8 @@ Status check_options(const EngineOptions& o, const model::ModelSpec& spec) {
       want(o.kv_cache_bytes >= 0, "kv_cache_bytes", o.kv_cache_bytes, "0 (automatic) or more"));
   BIFOCAL_RETURN_IF_ERROR(
       want(o.max_total_tokens >= 0, "max_total_tokens", o.max_total_tokens, "0 (automatic) or more"));
+  BIFOCAL_RETURN_IF_ERROR(want(o.swa_full_tokens_ratio >= 0 && o.swa_full_tokens_ratio <= 1,
+                               "swa_full_tokens_ratio", o.swa_full_tokens_ratio, "0 (automatic) to 1"));
   const int max_positions = spec.max_positions;
   if (o.context_length < 0 || o.context_length > max_positions) {
     return invalid_argument(fmt::format(
@@ -116,6 +118,8 @@ Expected<EnginePlan> plan_engine(const ModelOutline& model, const EngineOptions&
   needs.workspace_bytes = model.workspace_bytes(plan.limits.max_rows, plan.limits.max_logit_rows);
   needs.logit_bytes = Runner::logit_bytes(plan.limits, spec.vocab_size);
   needs.layers = model::kv_layer_shapes(spec);
+  needs.window = model::kv_window(spec);
+  needs.prefill_tokens = scheduler.prefill_tokens;
   needs.context_length = options.context_length;
   needs.usable_bytes = usable_memory_bytes();
   BIFOCAL_ASSIGN_OR_RETURN(plan.memory, plan_memory(needs, options));

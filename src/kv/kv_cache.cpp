@@ -81,7 +81,8 @@ Expected<KvCache> KvCache::allocate(std::span<const LayerShape> layers, DType dt
     return resource_exhausted(fmt::format(
         "no memory for the KV cache: {} pages{} x {} tokens x {} layers in {} = {}; ask for fewer tokens "
         "(--max-total-tokens, --kv-cache-memory) or a smaller type (--kv-cache-dtype)",
-        num_pages, num_window_pages > 0 ? fmt::format(" (for layers with a window {})", num_window_pages) : "",
+        num_pages,
+        num_window_pages > 0 ? fmt::format(" (for layers with a window {})", num_window_pages) : "",
         page_size, layers.size(), to_string(dtype), fits ? format_bytes(bytes) : "over 16 EiB"));
   }
   cache.memory_ = *std::move(memory);

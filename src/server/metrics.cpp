@@ -20,11 +20,17 @@ constexpr MetricName kNames[] = {
     {"num_queue_reqs", "gauge", "Requests waiting for admission."},
     {"gen_throughput", "gauge", "Generated tokens per second, lately."},
     {"cache_hit_rate", "gauge", "Share of all prompt tokens that came from the prefix cache."},
-    {"token_usage", "gauge", "Share of the KV pages that are not free to take."},
+    {"token_usage", "gauge", "Share of the KV pages that are not free to take, in the fuller of both pools."},
+    {"full_token_usage", "gauge", "The same of the pool that keeps all tokens."},
+    {"swa_token_usage", "gauge",
+     "The same of the pool of layers with a sliding window; 0 without such layers."},
     {"num_used_tokens", "gauge", "Tokens held by running requests."},
     {"num_pages", "gauge", "KV pages."},
     {"kv_free_pages", "gauge", "KV pages that hold nothing."},
     {"kv_cached_pages", "gauge", "KV pages that only the prefix cache holds."},
+    {"swa_num_pages", "gauge", "KV pages of layers with a sliding window."},
+    {"swa_free_pages", "gauge", "Of these, pages that hold nothing."},
+    {"swa_cached_pages", "gauge", "Of these, pages that only the prefix cache holds."},
     {"kv_available_tokens", "gauge", "Tokens that free pages hold room for."},
     {"kv_evictable_tokens", "gauge", "Tokens that only the prefix cache holds room for."},
     {"max_total_num_tokens", "gauge", "Tokens that the KV pool holds."},
@@ -218,14 +224,22 @@ void Metrics::render_engine(std::string& out, const MetricsSnapshot& s) const {
   append_metric(out, "num_queue_reqs", model, stats.queued_requests);
   append_metric(out, "gen_throughput", model, stats.last_gen_throughput);
   append_metric(out, "cache_hit_rate", model, share(stats.cached_prompt_tokens, stats.prompt_tokens));
-  const int64_t taken = stats.total_pages - stats.free_pages - stats.cached_pages;
-  append_metric(
-      out, "token_usage", model,
-      share(static_cast<uint64_t>(std::max<int64_t>(0, taken)), static_cast<uint64_t>(stats.total_pages)));
+  const auto usage = [](int64_t total, int64_t free, int64_t cached) {
+    return share(static_cast<uint64_t>(std::max<int64_t>(0, total - free - cached)),
+                 static_cast<uint64_t>(total));
+  };
+  const double full_usage = usage(stats.total_pages, stats.free_pages, stats.cached_pages);
+  const double swa_usage = usage(stats.window_pages, stats.free_window_pages, stats.cached_window_pages);
+  append_metric(out, "token_usage", model, std::max(full_usage, swa_usage));
+  append_metric(out, "full_token_usage", model, full_usage);
+  append_metric(out, "swa_token_usage", model, swa_usage);
   append_metric(out, "num_used_tokens", model, stats.used_tokens);
   append_metric(out, "num_pages", model, stats.total_pages);
   append_metric(out, "kv_free_pages", model, stats.free_pages);
   append_metric(out, "kv_cached_pages", model, stats.cached_pages);
+  append_metric(out, "swa_num_pages", model, stats.window_pages);
+  append_metric(out, "swa_free_pages", model, stats.free_window_pages);
+  append_metric(out, "swa_cached_pages", model, stats.cached_window_pages);
   append_metric(out, "kv_available_tokens", model, stats.free_pages * page);
   append_metric(out, "kv_evictable_tokens", model, stats.cached_pages * page);
   append_metric(out, "max_total_num_tokens", model, s.max_total_tokens);

@@ -12,6 +12,8 @@ void write_state(JsonWriter& json, const engine::EngineStats& stats) {
   json.member("num_running_reqs", stats.running_requests).member("num_queue_reqs", stats.queued_requests);
   json.member("num_pages", stats.total_pages).member("kv_free_pages", stats.free_pages);
   json.member("kv_cached_pages", stats.cached_pages).member("num_used_tokens", stats.used_tokens);
+  json.member("swa_num_pages", stats.window_pages).member("swa_free_pages", stats.free_window_pages);
+  json.member("swa_cached_pages", stats.cached_window_pages);
   json.key("attention").begin_array();
   for (const auto& use : stats.attention) {
     json.begin_object();
