@@ -57,6 +57,8 @@ class Batch {
     batch.q_begin = q_begin_;
     batch.q_len = q_len_;
     batch.kv_len = kv_len_;
+    const trace::StepSpan span({static_cast<int64_t>(step_), static_cast<int64_t>(tokens_.size()),
+                                static_cast<int64_t>(num), static_cast<int64_t>(num)});
     batch.page_table = std::span(page_table_).subspan(static_cast<size_t>(first * pages_per_seq_));
     batch.page_table_stride = pages_per_seq_;
     read_logits_.assign(num, 0);  // where the device finds the largest, as for greedy requests
@@ -77,6 +79,9 @@ class Batch {
     }
     return {};
   }
+
+  // Forgets what was decoded after the first `length` tokens.
+  void rewind(int length) { length_ = length; }
 
   Status decode() {
     BIFOCAL_RETURN_IF_ERROR(step(attention::Phase::decode, 0, num_seqs_, 1));
@@ -137,6 +142,23 @@ AttentionWork attention_work(double hidden, const model::LayerSpec& layer) {
   const model::AttentionSpec& gqa = layer.attention;
   return {hidden * static_cast<double>(gqa.qkv_rows() + layer.attention_out_dim()),
           2.0 * gqa.num_heads * gqa.head_dim, 2.0 * gqa.num_kv_heads * gqa.head_dim};
+}
+
+Expected<std::vector<Breakdown>> break_down_phases(Batch& batch, const OneBatchShape& shape, int max_rows,
+                                                   const OneBatchOptions& options) {
+  std::vector<Breakdown> out(1);
+  BIFOCAL_ASSIGN_OR_RETURN(out[0], break_down("prefill", options.breakdown_repeats,
+                                              [&] { return batch.prefill(shape.input_len, max_rows); }));
+  if (shape.output_len == 0) return out;
+  BIFOCAL_ASSIGN_OR_RETURN(Breakdown decode, break_down("decode", options.breakdown_repeats, [&]() -> Status {
+                             batch.rewind(shape.input_len);
+                             for (int i = 0; i < shape.output_len; ++i) {
+                               BIFOCAL_RETURN_IF_ERROR(batch.decode());
+                             }
+                             return {};
+                           }));
+  out.push_back(std::move(decode));
+  return out;
 }
 
 double elapsed_s(const Clock& clock, double since_s) {
@@ -224,6 +246,9 @@ Status run_one_batch(model::Model& model, const OneBatchOptions& options, Thread
           step_work(model.spec(), options.weight_dtype, options.kv_dtype, seqs, seqs, mean_kv, mean_kv)
               .bytes /
           row.decode_median_s;
+    }
+    if (options.breakdown_repeats > 0) {
+      BIFOCAL_ASSIGN_OR_RETURN(row.breakdowns, break_down_phases(batch, shape, max_rows, options));
     }
     on_row(row);
   }

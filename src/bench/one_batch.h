@@ -9,6 +9,7 @@
 #include "attention/router.h"
 #include "base/status.h"
 #include "base/thread_pool.h"
+#include "bench/one_batch_breakdown.h"
 #include "model/model.h"
 
 namespace bifocal::bench {
@@ -27,6 +28,7 @@ struct OneBatchOptions {
   int page_size = 16;
   int chunked_prefill_size = 2048;  // token rows per prefill step
   double warmup_s = 1.0;            // decode and prefill run this long before anything is timed
+  int breakdown_repeats = 0;  // > 0: also say where the time goes, from so many traced runs of each phase
 };
 
 // Work of a step in the units of the limits: floating-point operations, and bytes that must come from memory
@@ -52,6 +54,7 @@ struct OneBatchRow {
   double dram_read_bytes_per_s = 0;  // median of bursts between the decode steps, on the same threads
   std::string prefill_backend;
   std::string decode_backend;
+  std::vector<Breakdown> breakdowns;  // with breakdown_repeats: prefill, decode
 };
 
 // Makes the model an executor. on_row is called after each shape. `pool` is the one the model computes on.

@@ -37,6 +37,30 @@ bench::Ceilings best_of(const bench::Ceilings& a, const bench::Ceilings& b) {
   return best;
 }
 
+Status print_breakdown(const std::vector<bench::OneBatchRow>& rows, const bench::Ceilings& limits,
+                       const bench::OneBatchOptions& options, const std::string& format) {
+  std::vector<bench::BreakdownRow> out;
+  for (const auto& row : rows) {
+    for (const auto& breakdown : row.breakdowns) {
+      const double dram =
+          row.dram_read_bytes_per_s > 0 ? row.dram_read_bytes_per_s : limits.dram_read_bytes_per_s;
+      out.push_back({row.shape.batch, row.shape.input_len, breakdown, dram});
+    }
+  }
+  if (format == "md") {
+    fmt::print("{}\n\n", machine_line(limits));
+    for (const auto& row : out) {
+      const bench::Breakdown& b = row.breakdown;
+      fmt::print("{} of {} x {}: {} steps traced, which took {:.3f} times as long as untraced ones{}\n",
+                 b.phase, row.batch, row.input_len, b.steps, b.traced_s / b.untraced_s,
+                 b.dropped > 0 ? fmt::format("; {} spans were dropped", b.dropped) : "");
+    }
+    fmt::print("\n");
+  }
+  const bool bf16_attention = options.kv_dtype == DType::bf16 && limits.isa == kernels::cpu::Isa::amx;
+  return print_table(bench::to_table(out, limits, bf16_attention), format);
+}
+
 }  // namespace
 
 Status run_bench_one_batch(const Settings& settings) {
@@ -56,6 +80,7 @@ Status run_bench_one_batch(const Settings& settings) {
   options.weight_dtype = choice.plan.dtype;
   options.kv_dtype = choice.options.kv_dtype;
   options.page_size = choice.options.page_size;
+  if (settings.bench.breakdown) options.breakdown_repeats = static_cast<int>(settings.bench.repeats);
   if (settings.engine.chunked_prefill_size > 0) {
     options.chunked_prefill_size = static_cast<int>(settings.engine.chunked_prefill_size);
   }
@@ -74,6 +99,7 @@ Status run_bench_one_batch(const Settings& settings) {
   BIFOCAL_ASSIGN_OR_RETURN(const bench::Ceilings after, bench::measure_ceilings(*pool));
   const bench::Ceilings limits = best_of(before, after);
 
+  if (settings.bench.breakdown) return print_breakdown(rows, limits, options, settings.bench.format);
   bench::Table table{
       {"batch", "input", "output", "prefill tokens/s", "GFLOP/s", "of FMA peak", "of bf16 peak",
        "decode tokens/s", "step ms", "GB/s", "of DRAM read", "prefill by", "decode by"},

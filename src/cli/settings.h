@@ -86,6 +86,7 @@ struct BenchSettings {
   std::string input_len = "512";
   std::string output_len = "32";
   int64_t repeats = 5;
+  bool breakdown = false;
   std::string format = "md";
   std::string topic;
   std::string heads = "32";
