@@ -7,6 +7,12 @@
 namespace bifocal::server::web {
 namespace {
 
+void write_pool(JsonWriter& json, std::string_view name, int64_t pages, int64_t free_pages,
+                int64_t cached_pages) {
+  json.begin_object().member("name", name).member("pages", pages).member("free_pages", free_pages);
+  json.member("cached_pages", cached_pages).end_object();
+}
+
 void write_engine(JsonWriter& json, const engine::EngineStats& stats) {
   json.key("engine").begin_object();
   json.member("running_requests", stats.running_requests).member("queued_requests", stats.queued_requests);
@@ -17,9 +23,12 @@ void write_engine(JsonWriter& json, const engine::EngineStats& stats) {
   json.member("aborted_requests", stats.aborted_requests).member("failed_requests", stats.failed_requests);
   json.member("retracted_requests", stats.retracted_requests).end_object();
 
-  json.key("kv").begin_array().begin_object();
-  json.member("name", "all").member("pages", stats.total_pages).member("free_pages", stats.free_pages);
-  json.member("cached_pages", stats.cached_pages).end_object().end_array();
+  json.key("kv").begin_array();
+  write_pool(json, "full", stats.total_pages, stats.free_pages, stats.cached_pages);
+  if (stats.window_pages > 0) {
+    write_pool(json, "window", stats.window_pages, stats.free_window_pages, stats.cached_window_pages);
+  }
+  json.end_array();
 
   json.key("attention").begin_array();
   for (const auto& use : stats.attention) {
