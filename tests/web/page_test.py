@@ -29,7 +29,7 @@ class Page(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Server("--reasoning-parser", "qwen3", "--max-total-tokens", "4096", *cls.flags)
+        cls.server = Server("--max-total-tokens", "4096", *cls.flags)
         cls.addClassCleanup(cls.server.__exit__)
         options = webdriver.ChromeOptions()
         for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1440,1000"):
@@ -73,6 +73,8 @@ class Page(unittest.TestCase):
 
 
 class OpenPage(Page):
+    flags = ("--reasoning-parser", "qwen3")
+
     def value(self, card, name):
         """The number in a card's legend."""
         for article in self.all(".plot"):
@@ -89,6 +91,7 @@ class OpenPage(Page):
         self.ask("What is 17 + 25?")
         self.wait_answers(1)
         self.assertIn("42", self.find(".message.assistant").text)
+        self.assertEqual(len(self.all(".message.assistant .reasoning")), 1)
         # Slow enough to see it come, however quick the model is.
         self.browser.set_network_conditions(latency=0, download_throughput=20_000, upload_throughput=20_000)
         self.ask("Write a short story about a boat.")
@@ -167,6 +170,10 @@ class LockedPage(Page):
         self.ask("What is 2 + 3?")
         self.wait_answers(1)
         self.assertIn("5", self.find(".message.assistant").text)
+        # Without a reasoning parser the tags come with the answer; the page shows reasoning apart all the same.
+        self.assertIn("<think>", self.browser.execute_script("return chat.messages[1].content"))
+        self.assertEqual(len(self.all(".message.assistant .reasoning")), 1)
+        self.assertNotIn("think>", self.find(".message.assistant").get_property("textContent"))
         self.assertEqual(self.console_errors(expected=("401",)), [])
 
 

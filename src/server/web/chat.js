@@ -59,7 +59,7 @@ const chat = {
     }
     answer.end(figures(began, first, performance.now(), usage, finish));
     follow.scroll();
-    const content = answer.text.textContent;
+    const content = answer.content;
     if (content) this.messages.push({ role: "assistant", content });
     else this.messages.pop();  // what got no answer is not repeated
     this.busy(null);
@@ -91,21 +91,35 @@ class Message {
   constructor(role, name) {
     this.element = make("div", "message " + role + (role === "assistant" ? " waiting" : ""));
     this.text = make("div", "text");
+    this.content = "";  // as it came
+    this.thoughtText = "";
     this.element.append(make("h3", "", name), this.text);
   }
+  // Without --reasoning-parser the server sends reasoning as the model wrote it, in front.
   write(text) {
-    if (this.thoughts) this.thoughts.open = false;
-    this.text.append(text);
+    this.content += text;
+    const [, thoughts, end, rest] = /^\s*<think>([^]*?)(<\/think>\s*|$)([^]*)$/.exec(this.content) || [];
+    if (thoughts === undefined) {
+      this.text.textContent = this.content;
+    } else {
+      this.thoughtText = thoughts.trimStart();
+      this.text.textContent = rest;
+    }
+    this.showThoughts(thoughts !== undefined && !end);
   }
   reason(text) {
-    if (!this.thoughts && !text.trim()) return;  // some models only say that they don't
+    this.thoughtText += text;
+    this.showThoughts(true);
+  }
+  showThoughts(open) {
+    if (!this.thoughtText.trim()) return;  // some models only say that they don't
     if (!this.thoughts) {
       this.thoughts = make("details", "reasoning");
-      this.thoughts.open = true;
       this.thoughts.append(make("summary", "", "Reasoning"), make("div", "text"));
       this.text.before(this.thoughts);
     }
-    this.thoughts.lastChild.append(text);
+    if (this.reasoning !== open) this.thoughts.open = this.reasoning = open;  // else as the reader left it
+    this.thoughts.lastChild.textContent = this.thoughtText;
   }
   fail(message) {
     const error = make("p", "error", message);
