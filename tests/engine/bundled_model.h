@@ -1,4 +1,4 @@
-// Engines over models/tiny-qwen3.
+// Engines over the bundled models.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -14,16 +14,16 @@
 
 namespace bifocal::engine {
 
-inline std::string bundled_model_directory() {
-  return std::string(BIFOCAL_SOURCE_DIR) + "/models/tiny-qwen3";
+inline std::string bundled_model_directory(const std::string& name = "tiny-qwen3") {
+  return std::string(BIFOCAL_SOURCE_DIR) + "/models/" + name;
 }
 
 // Weights in bf16 as they come; keys and values in options.kv_dtype. Null, with a failure, when it can't be.
-inline std::unique_ptr<Engine> bundled_engine(EngineOptions options) {
+inline std::unique_ptr<Engine> bundled_engine(EngineOptions options, const std::string& name = "tiny-qwen3") {
   Progress::set_enabled(false);
   set_log_level(LogLevel::warn);
   model::LoadOptions load;
-  load.path = bundled_model_directory();
+  load.path = bundled_model_directory(name);
   load.page_size = options.page_size;
   load.kv_dtype = options.kv_dtype;
   load.pool = options.pool;

@@ -36,8 +36,9 @@ inline bool wait_idle(const Engine& engine) {
 }
 
 struct FakeEngine {
-  explicit FakeEngine(EngineOptions options = small_options(), bool with_tokenizer = true) {
-    auto fake = std::make_unique<FakeModel>(options.kv_dtype, options.page_size, options.pool);
+  explicit FakeEngine(EngineOptions options = small_options(), bool with_tokenizer = true,
+                      std::array<int, 2> windows = {}) {
+    auto fake = std::make_unique<FakeModel>(options.kv_dtype, options.page_size, options.pool, 512, windows);
     model = fake.get();
     if (with_tokenizer) tokenizer = std::make_shared<FakeTokenizer>();
     auto created = Engine::create(std::move(fake), tokenizer, options);

@@ -51,7 +51,8 @@ T output_logit(const T* state, int32_t token) {
 
 }  // namespace
 
-FakeModel::FakeModel(DType kv_dtype, int page_size, std::shared_ptr<ThreadPool> pool, int max_positions)
+FakeModel::FakeModel(DType kv_dtype, int page_size, std::shared_ptr<ThreadPool> pool, int max_positions,
+                     std::array<int, 2> windows)
     : pool_(std::move(pool)) {
   spec_.family = "fake";
   spec_.vocab_size = kFakeVocab;
@@ -63,7 +64,10 @@ FakeModel::FakeModel(DType kv_dtype, int page_size, std::shared_ptr<ThreadPool> 
   layer.attention.num_kv_heads = kKvHeads;
   layer.attention.head_dim = kHeadDim;
   layer.attention.scale = 1.0F / std::sqrt(static_cast<float>(kHeadDim));
-  spec_.layers.assign(kLayers, layer);
+  for (const int window : windows) {
+    layer.attention.window = window;
+    spec_.layers.push_back(layer);
+  }
   classes_ = model::attention_classes(spec_, kv_dtype, page_size);
 }
 
@@ -76,6 +80,7 @@ Status FakeModel::prepare(int max_tokens, int max_logit_rows) {
 Status FakeModel::forward(const model::StepRows& rows, attention::Planner& planner, kv::KvCache& cache,
                           float* logits) {
   if (on_forward) BIFOCAL_RETURN_IF_ERROR(on_forward(rows));
+  if (on_cache) on_cache(cache);
   const size_t num_rows = rows.token_ids.size();
   BIFOCAL_CHECK_LE(num_rows, static_cast<size_t>(max_tokens_));
   BIFOCAL_CHECK_LE(rows.logit_rows.size(), static_cast<size_t>(max_logit_rows_));
@@ -134,11 +139,13 @@ std::vector<double> FakeModel::reference_logits(const std::vector<int32_t>& toke
   }
   for (int layer = 0; layer < kLayers; ++layer) {
     auto next = state;
+    const auto window = static_cast<size_t>(spec_.layers[static_cast<size_t>(layer)].attention.window);
     for (size_t t = 0; t < n; ++t) {
+      const size_t first = window > 0 && t + 1 > window ? t + 1 - window : 0;
       for (int head = 0; head < kHeads; ++head) {
         std::vector<double> weight(t + 1);
         double total = 0;
-        for (size_t s = 0; s <= t; ++s) {
+        for (size_t s = first; s <= t; ++s) {
           double dot = 0;
           for (int d = 0; d < kHeadDim; ++d) {
             dot += query(state[t].data(), layer, head * kHeadDim + d) * key(state[s].data(), layer, d);
@@ -148,7 +155,7 @@ std::vector<double> FakeModel::reference_logits(const std::vector<int32_t>& toke
         }
         for (int d = 0; d < kHeadDim; ++d) {
           double sum = 0;
-          for (size_t s = 0; s <= t; ++s) sum += weight[s] / total * value(state[s].data(), layer, d);
+          for (size_t s = first; s <= t; ++s) sum += weight[s] / total * value(state[s].data(), layer, d);
           const auto i = static_cast<size_t>(head * kHeadDim + d);
           next[t][i] = std::tanh(state[t][i] + sum);
         }

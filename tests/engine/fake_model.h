@@ -2,6 +2,7 @@
 // that the page tables lead to, so a wrong page shows in the tokens.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -19,7 +20,9 @@ constexpr int32_t kFakeEos = 63;
 
 class FakeModel final : public model::CpuModel {
  public:
-  FakeModel(DType kv_dtype, int page_size, std::shared_ptr<ThreadPool> pool, int max_positions = 512);
+  // windows: of the two layers; 0: none.
+  FakeModel(DType kv_dtype, int page_size, std::shared_ptr<ThreadPool> pool, int max_positions = 512,
+            std::array<int, 2> windows = {});
 
   const model::ModelSpec& spec() const override { return spec_; }
   std::span<const attention::AttentionDesc> attention_classes() const override { return classes_.descs; }
@@ -36,6 +39,8 @@ class FakeModel final : public model::CpuModel {
 
   // Called first in forward; may block, throw or fail.
   std::function<Status(const model::StepRows&)> on_forward;
+  // Called first in forward, with what the layers are about to write to and read.
+  std::function<void(kv::KvCache&)> on_cache;
   // Rows that this is true of get NaN logits.
   std::function<bool(int32_t token, int32_t position)> is_poisoned;
 

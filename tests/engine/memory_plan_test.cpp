@@ -72,11 +72,75 @@ TEST(MemoryPlan, WhatDoesNotFitIsToldWithTheArithmetic) {
   EXPECT_EQ(plan_memory(needs(), o).status().code(), StatusCode::invalid_argument);
 }
 
+// 24 layers in turns, 8 heads of 64, a window of 128: 24 KiB per token and kind of layer.
+MemoryNeeds gpt_oss_needs() {
+  MemoryNeeds out = needs();
+  out.layers.clear();
+  for (int i = 0; i < 24; ++i) out.layers.push_back({8, 64, 64, false, i % 2 == 0});
+  out.window = 128;
+  out.prefill_tokens = 2048;
+  out.context_length = 32768;
+  out.usable_bytes = uint64_t{64} << 30;
+  return out;
+}
+
+TEST(MemoryPlan, ALongSequenceTakesHalfWhereHalfOfTheLayersHaveAWindow) {
+  const MemoryNeeds n = gpt_oss_needs();
+  auto o = options();
+  o.max_total_tokens = 32768;
+  const uint64_t all_full = kv::KvCache::bytes_per_page(n.layers, o.kv_dtype, o.page_size) * 2048;
+  const auto ratio = [&] {
+    const auto plan = plan_memory(n, o);
+    EXPECT_EQ(plan->num_pages, 2048);
+    EXPECT_EQ(plan->page_bytes, plan->window_page_bytes);
+    return static_cast<double>(plan->kv_bytes()) / static_cast<double>(all_full);
+  };
+  EXPECT_LT(ratio(), 0.61);  // with prefixes and up to sixteen sequences
+  o.max_running_requests = 1;
+  EXPECT_LT(ratio(), 0.57);
+  o.swa_full_tokens_ratio = 0.01;  // less than one sequence and the prompts of a step need
+  const auto plan = plan_memory(n, o);
+  EXPECT_EQ(plan->num_window_pages, 9 + 1 + 128);
+  EXPECT_LT(ratio(), 0.54);
+  o.swa_full_tokens_ratio = 1;
+  EXPECT_EQ(ratio(), 1);
+}
+
+TEST(MemoryPlan, BothKindsOfPagesComeFromOneBudget) {
+  const MemoryNeeds n = gpt_oss_needs();
+  for (const int64_t mib : {1, 10, 100, 1000, 10000}) {
+    auto o = options();
+    o.kv_cache_bytes = mib * static_cast<int64_t>(kMiB);
+    const auto plan = plan_memory(n, o);
+    ASSERT_TRUE(plan.ok()) << plan.status().message();
+    EXPECT_LE(plan->kv_bytes(), static_cast<uint64_t>(o.kv_cache_bytes));
+    EXPECT_GT(plan->kv_bytes() + plan->page_bytes + plan->window_page_bytes,
+              static_cast<uint64_t>(o.kv_cache_bytes));
+    EXPECT_LE(plan->num_window_pages, plan->num_pages);
+  }
+  auto o = options();
+  EXPECT_LE(plan_memory(n, o)->kv_bytes() + 116 * kMiB, n.usable_bytes / 2);
+}
+
+TEST(MemoryPlan, AModelOfWindowsAloneTakesAsMuchAsTheyHold) {
+  MemoryNeeds n = gpt_oss_needs();
+  for (kv::LayerShape& layer : n.layers) layer.windowed = true;
+  auto o = options();
+  o.max_running_requests = 4;
+  const auto plan = plan_memory(n, o);
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  EXPECT_EQ(plan->kv_tokens(), 4 * 32768);
+  EXPECT_EQ(plan->full_kv_bytes(), 0U);
+  EXPECT_EQ(plan->num_window_pages, 4 * 10 + 128 + 8192 / 16);
+}
+
 TEST(MemoryPlan, TheTableHasALinePerPart) {
   const std::string table = plan_memory(needs(), options())->table();
   for (const char* part : {"weights", "KV pages", "workspace", "plan buffers", "logits", "total"}) {
     EXPECT_NE(table.find(part), std::string::npos) << table;
   }
+  EXPECT_EQ(table.find("KV windows"), std::string::npos) << table;
+  EXPECT_NE(plan_memory(gpt_oss_needs(), options())->table().find("KV windows"), std::string::npos);
 }
 
 TEST(MemoryPlan, TheMachineHasMemory) {

@@ -22,8 +22,9 @@ std::vector<int32_t> prompt_of(int32_t length, int32_t first = 0) {
 // A scheduler with its pool, and an executor whose every token is 7.
 class Bench {
  public:
-  Bench(int num_pages, int page_size, SchedulerOptions options = {}, bool share = true)
-      : pool(num_pages, page_size), tree(pool), scheduler(options, pool, share ? &tree : nullptr) {}
+  Bench(int num_pages, int page_size, SchedulerOptions options = {}, bool share = true,
+        kv::WindowLimits window = {})
+      : pool(num_pages, page_size, window), tree(pool), scheduler(options, pool, share ? &tree : nullptr) {}
 
   RequestKey submit(std::vector<int32_t> prompt, int64_t max_new_tokens, int n = 1, uint64_t space = 0,
                     int64_t logits_from = kNoLogits) {
@@ -101,6 +102,51 @@ TEST(Scheduler, PrefillsThenDecodes) {
   bench.complete(decode);
   EXPECT_TRUE(bench.scheduler.idle());
   EXPECT_EQ(bench.pool.owned_pages(), 0);
+}
+
+TEST(Scheduler, WindowsBoundHowManyRunTogether) {
+  // A window of 9 keys lies in three pages of four; with one to copy from, a sequence takes four of ten.
+  Bench bench(100, 4, {}, true, {9, 10});
+  for (int i = 0; i < 3; ++i) bench.submit(prompt_of(40, 100 * i), 40);
+  bench.run_step();
+  EXPECT_EQ(bench.scheduler.num_running(), 1);  // two pages stay for chunks: not enough for a third
+  bench.run_until_idle();
+  EXPECT_EQ(bench.finished.size(), 3U);
+  EXPECT_EQ(bench.scheduler.counters().retractions, 0U);
+  EXPECT_EQ(bench.pool.window()->owned_pages(), 0);
+}
+
+TEST(Scheduler, SpareWindowPagesBoundAChunk) {
+  Bench bench(100, 4, {}, true, {9, 10});
+  bench.submit(prompt_of(100), 1);
+  EXPECT_EQ(bench.step().num_rows, 6 * 4 + 1);
+  SchedulerOptions whole;
+  whole.split_prompts = false;
+  Bench unsplit(100, 4, whole, true, {9, 4});
+  unsplit.submit(prompt_of(100), 1);
+  EXPECT_EQ(unsplit.step().num_rows, 1);  // rather than never
+}
+
+TEST(Scheduler, ShortSequencesTakeLessOfTheWindows) {
+  Bench bench(200, 4, {}, true, {100, 60});
+  for (int i = 0; i < 10; ++i) bench.submit(prompt_of(8, 10 * i), 8);
+  for (int i = 0; i < 4; ++i) bench.run_step();
+  EXPECT_EQ(bench.scheduler.num_running(), 9);  // five pages each, and a quarter for chunks
+}
+
+TEST(Scheduler, RefusesMoreChoicesThanThereAreWindows) {
+  Bench bench(100, 4, {}, true, {9, 10});
+  EXPECT_TRUE(bench.scheduler.validate(10, 2).ok());
+  const Status status = bench.scheduler.validate(10, 3);
+  EXPECT_EQ(status.code(), StatusCode::invalid_argument);
+  EXPECT_NE(status.message().find("12 pages of 4 tokens, the server has 10"), std::string::npos);
+}
+
+TEST(Scheduler, AsManyWindowPagesAsPagesBoundNothing) {
+  Bench bench(20, 4, {}, true, {9, 20});
+  EXPECT_TRUE(bench.scheduler.validate(10, 6).ok());
+  bench.submit(prompt_of(70), 5);
+  EXPECT_EQ(bench.step().num_rows, 70);
 }
 
 TEST(Scheduler, PromptsAreChunkedAndShareAStepWithDecodes) {

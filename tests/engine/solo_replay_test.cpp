@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <ostream>
 #include <string>
@@ -138,6 +139,10 @@ struct Setting {
   int chunk = 32;
   int64_t pool_tokens = 512;
   uint64_t bundled_model_seeds = 1;
+  std::array<int, 2> windows = {};  // of the model without weights
+  double window_ratio = 0;
+  std::string bundled_model = "tiny-qwen3";
+  bool retracts = true;  // more are admitted than the pages hold in the end
 
   friend std::ostream& operator<<(std::ostream& out, const Setting& setting) { return out << setting.name; }
 };
@@ -152,6 +157,7 @@ EngineOptions crowded(const Setting& setting) {
   options.context_length = 400;
   options.max_running_requests = 96;  // the choices of all streams
   options.max_queued_requests = 1000;
+  options.swa_full_tokens_ratio = setting.window_ratio;
   options.schedule_conservativeness = 0;  // admit too many, so that memory does run out
   return options;
 }
@@ -161,6 +167,7 @@ EngineOptions roomy(const Setting& setting) {
   options.enable_prefix_cache = false;
   options.chunked_prefill_size = -1;
   options.max_total_tokens = 4096;
+  options.swa_full_tokens_ratio = 1;
   options.schedule_conservativeness = 1;
   return options;
 }
@@ -169,11 +176,14 @@ class SoloReplay : public testing::TestWithParam<Setting> {
  protected:
   // After the streams: memory did run out, requests were cancelled, and nothing is left over.
   static void expect_crowded(const Setting& setting, const EngineStats& stats) {
-    EXPECT_GT(stats.retracted_requests, 0U);
+    EXPECT_EQ(setting.retracts, stats.retracted_requests > 0);
     EXPECT_GT(stats.aborted_requests, 0U);
     EXPECT_GT(stats.finished_requests, 0U);
     EXPECT_EQ(stats.finished_requests + stats.aborted_requests, static_cast<uint64_t>(kStreams));
     EXPECT_EQ(stats.free_pages + stats.cached_pages, stats.total_pages);
+    EXPECT_EQ(stats.free_window_pages + stats.cached_window_pages, stats.window_pages);
+    EXPECT_EQ(setting.window_ratio > 0, stats.window_pages > 0);
+    EXPECT_LE(stats.window_pages, stats.total_pages * 4 / 5);
     EXPECT_EQ(setting.share_prefixes, stats.cached_prompt_tokens > 0);
   }
 };
@@ -183,8 +193,8 @@ TEST_P(SoloReplay, WithoutWeights) {
   for (uint64_t seed = 0; seed < 3; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     const auto streams = draw_streams(seed, 60, 100);
-    FakeEngine alone(roomy(setting));
-    FakeEngine together(crowded(setting));
+    FakeEngine alone(roomy(setting), true, setting.windows);
+    FakeEngine together(crowded(setting), true, setting.windows);
     const auto expected = run_alone(*alone.engine, streams);
     const auto got = run_together(*together.engine, streams);
     for (size_t i = 0; i < streams.size(); ++i) expect_same(streams[i], expected[i], got[i]);
@@ -193,13 +203,15 @@ TEST_P(SoloReplay, WithoutWeights) {
   }
 }
 
-TEST_P(SoloReplay, WithTheBundledModel) {
+class BundledSoloReplay : public SoloReplay {};
+
+TEST_P(BundledSoloReplay, WithTheBundledModel) {
   const Setting& setting = GetParam();
   for (uint64_t seed = 7; seed < 7 + setting.bundled_model_seeds; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     const auto streams = draw_streams(seed, 2000, 100);
-    const auto alone = bundled_engine(roomy(setting));
-    const auto together = bundled_engine(crowded(setting));
+    const auto alone = bundled_engine(roomy(setting), setting.bundled_model);
+    const auto together = bundled_engine(crowded(setting), setting.bundled_model);
     const auto expected = run_alone(*alone, streams);
     const auto got = run_together(*together, streams);
     for (size_t i = 0; i < streams.size(); ++i) expect_same(streams[i], expected[i], got[i]);
@@ -238,13 +250,29 @@ TEST(Determinism, AConversationGoesOnTheSameWarmOrCold) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Settings, SoloReplay,
-                         testing::Values(Setting{"deterministic"}, Setting{"default_routes", false},
-                                         Setting{"no_prefixes", true, false},
-                                         Setting{"page_1", true, true, 1, 7, 400, 3},
-                                         Setting{"page_16", true, true, 16, 32, 640, 3},
-                                         Setting{"page_64_whole_prompts", true, true, 64, -1, 1024}),
-                         [](const auto& param) { return param.param.name; });
+std::vector<Setting> with(std::vector<Setting> more) {
+  std::vector<Setting> settings = {{"deterministic"},
+                                   {"default_routes", false},
+                                   {"no_prefixes", true, false},
+                                   {"page_1", true, true, 1, 7, 400, 3},
+                                   {"page_16", true, true, 16, 32, 640, 3},
+                                   {"page_64_whole_prompts", true, true, 64, -1, 1024}};
+  settings.insert(settings.end(), more.begin(), more.end());
+  return settings;
+}
+std::string name_of(const testing::TestParamInfo<Setting>& tested) {
+  return tested.param.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Settings, SoloReplay,
+    testing::ValuesIn(with({{"windows", true, true, 4, 32, 320, 1, {0, 10}, 0.5},
+                            {"windows_alone", false, true, 1, 7, 320, 1, {10, 4}, 0.4}})),
+    name_of);
+INSTANTIATE_TEST_SUITE_P(
+    Settings, BundledSoloReplay,
+    testing::ValuesIn(with({{"windows", true, true, 16, 32, 640, 1, {}, 0.8, "tiny-gptoss", false}})),
+    name_of);
 
 }  // namespace
 }  // namespace bifocal::engine

@@ -66,6 +66,29 @@ TEST(KvCache, CopiesTheFirstTokensOfEveryHeadAndLayer) {
   }
 }
 
+TEST(KvCache, LayersWithAWindowHaveMemoryForTheirOwnPages) {
+  const LayerShape layers[] = {{2, 8, 8, false, true}, {2, 8, 8}};
+  auto cache = KvCache::allocate(layers, DType::f32, 16, 64, 4);
+  ASSERT_TRUE(cache.ok());
+  EXPECT_EQ(cache->page_kind(0), PageKind::window);
+  EXPECT_EQ(cache->page_kind(1), PageKind::full);
+  EXPECT_EQ(cache->num_pages(PageKind::window), 4);
+  EXPECT_EQ(cache->num_bytes(), (64U + 4U) * 2 * 2 * 16 * 8 * 4);
+  auto* window_keys = static_cast<float*>(cache->layer(0).k);
+  auto* keys = static_cast<float*>(cache->layer(1).k);
+  const auto page_stride = cache->layer(0).k_page_stride;
+  window_keys[page_stride] = 1;
+  keys[page_stride] = 2;
+  cache->copy_tokens(PageKind::window, 1, 3, 1);
+  EXPECT_EQ(window_keys[3 * page_stride], 1);
+  EXPECT_EQ(keys[3 * page_stride], 0);
+
+  const auto shared = KvCache::allocate(layers, DType::f32, 16, 64);
+  ASSERT_TRUE(shared.ok());
+  EXPECT_EQ(shared->page_kind(0), PageKind::full);
+  EXPECT_EQ(shared->num_bytes(), 128U * 2 * 2 * 16 * 8 * 4);
+}
+
 TEST(KvCache, RefusesWhatCannotBe) {
   EXPECT_EQ(KvCache::allocate(kLayers, DType::f32, 0, 1).status().code(), StatusCode::invalid_argument);
   EXPECT_EQ(KvCache::allocate(kLayers, DType::f32, 257, 1).status().code(), StatusCode::invalid_argument);
