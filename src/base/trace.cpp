@@ -134,7 +134,7 @@ class Recorder {
   }
   void keep(Track& track) {
     TrackRecording taken = track.take(session.load());
-    if (!taken.spans.empty()) recording_.tracks.push_back(std::move(taken));
+    if (!taken.spans.empty() || taken.dropped > 0) recording_.tracks.push_back(std::move(taken));
   }
 
   std::mutex mutex_;

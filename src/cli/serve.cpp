@@ -170,8 +170,9 @@ Status run_serve(const Settings& settings) {
   signals.drain_on_signal(*server);
   log_info("ready: {} at {}", stack.served_name, server->url());
   fmt::print(stderr,
-             "\n  curl -N {}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
-             "       -d '{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}],\"stream\":true}}'\n\n",
+             "\n  curl -N {0}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+             "       -d '{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}],\"stream\":true}}'\n"
+             "  or {0}/ in a browser\n\n",
              server->url());
   Status status = server->wait();
   signals.forget_server();

@@ -19,7 +19,7 @@ Status EngineLoop::run_step() {
     const bool stuck = !scheduler_.idle() && step.outgrown.empty();
     return stuck ? internal_error("requests wait and none can run") : Status();
   }
-  const trace::StepSpan span({static_cast<int64_t>(step.id), step.num_rows,
+  const trace::StepSpan span({static_cast<int64_t>(counters_.steps) + 1, step.num_rows,
                               static_cast<int64_t>(step.sequences.size()), step.num_logits});
   for (const StepSequence& rows : step.sequences) {
     live_.at(rows.key.request)->stages.enter(RequestStages::Stage::prefill);

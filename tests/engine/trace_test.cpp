@@ -95,6 +95,8 @@ TEST_F(EngineTrace, EverySpanIsInsideItsParent) {
     EXPECT_GT(span.values[2], 0) << "flops";
     EXPECT_GT(span.values[3], 0) << "bytes";
   }
+  int64_t number = 0;
+  for (const SpanEvent& span : of(Kind::step)) EXPECT_EQ(span.values[0], ++number) << "as in EngineStats";
   EXPECT_EQ(of(Kind::plan).size(), of(Kind::step).size()) << "planned once per step";
 }
 
