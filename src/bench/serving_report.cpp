@@ -57,6 +57,7 @@ void write_details(JsonWriter& json, const std::vector<RequestTimeline>& timelin
   write_list(json, "output_lens", timelines,
              [](const RequestTimeline& t) { return t.ok ? t.output_len : int64_t{0}; });
   write_list(json, "ttfts", timelines, [](const RequestTimeline& t) { return t.ttft_s; });
+  write_list(json, "latencies", timelines, [](const RequestTimeline& t) { return t.latency_s; });
   json.key("itls").begin_array();
   for (const RequestTimeline& t : timelines) {
     json.begin_array();
