@@ -31,7 +31,9 @@ class Arrivals {
     return failure_;
   }
   // Until every request has ended; its failure, if one failed.
-  Status wait_all_finished();
+  Status wait_all_finished() { return wait_finished(streams_.size()); }
+  // Until so many have ended; as above.
+  Status wait_finished(size_t count);
   std::vector<TokenStream> streams() const;
   int64_t cached_tokens() const;  // of all prompts; once all have ended
 

@@ -35,7 +35,7 @@ struct OfflineReport {
   double duration_s = 0;
   int64_t input_tokens = 0;
   int64_t output_tokens = 0;
-  double last_gen_throughput = 0;  // tokens per second, as the engine tells it
+  double last_gen_throughput = 0;  // tokens in the last second
 };
 std::string offline_block(const OfflineReport& report);
 std::string offline_json(const OfflineReport& report);

@@ -253,4 +253,38 @@ std::vector<Option> for_bench_serving(Settings& s) {
                local_model_options(s.model), engine_options(s.engine), common_options(s.common)});
 }
 
+std::vector<Option> for_bench_offline(Settings& s) {
+  constexpr std::string_view kRun = "Run";
+  ServingBenchSettings& b = s.serving;
+  std::vector<Option> run = {
+      count_option(kRun, "--max-concurrency", "Requests at a time; 0: all, as far as the engine takes them",
+                   b.max_concurrency, 0, kMaxCount),
+      {kRun, "--disable-ignore-eos", "", "Answers may end early", &b.disable_ignore_eos},
+      {kRun, "--skip-warmup", "", "Time the first requests as well", &b.skip_warmup},
+  };
+  return join({dataset_options(b), std::move(run), output_options(b), model_options(s.model),
+               engine_options(s.engine), profile_options(s.common), common_options(s.common)});
+}
+
+std::vector<Option> for_bench_compare(Settings& s) {
+  CompareSettings& c = s.compare;
+  Option config = {
+      "Grid", "--config", "KEY=VALUE,...",
+      "Give once per column: engine flags without their dashes, or prefill, decode and backend "
+      "for the attention backends; `default` for none. Page size and KV type are those of the model",
+      &c.configs};
+  config.whole_words = true;
+  std::vector<Option> grid = {
+      std::move(config),
+      {"Grid", "--workload", "LIST", "Prompt tokens/output tokens/requests at a time", &c.workloads},
+      count_option("Grid", "--num-prompts", "Requests of each run; 0: twice as many as at a time",
+                   c.num_prompts, 0, 1e6),
+      count_option("Grid", "--repeats", "Runs of each configuration, in turns", c.repeats, 1, 1000),
+      {"Grid", "--format", "FORMAT", "How the table is printed", &c.format, {}, {"md", "csv", "json"}},
+      {"Grid", "--plot", "FILE", "Also write an SVG with a line per configuration", &c.plot},
+  };
+  return join({std::move(grid), model_options(s.model), engine_options(s.engine), profile_options(s.common),
+               common_options(s.common)});
+}
+
 }  // namespace bifocal::cli

@@ -13,5 +13,7 @@ std::vector<Option> for_bench_one_batch(Settings& s);
 std::vector<Option> for_bench_conversations(Settings& s);
 std::vector<Option> for_bench_mixed(Settings& s);
 std::vector<Option> for_bench_serving(Settings& s);
+std::vector<Option> for_bench_offline(Settings& s);
+std::vector<Option> for_bench_compare(Settings& s);
 
 }  // namespace bifocal::cli

@@ -1,4 +1,4 @@
-// bifocal bench serving: what a client of a server sees.
+// bifocal bench serving: what a client of a server sees. bench offline: the engine alone.
 #include "bench/serving_bench.h"
 
 #include <fmt/format.h>
@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "base/descriptor_limit.h"
+#include "bench/offline.h"
 #include "cli/bench_support.h"
 #include "cli/command.h"
 #include "cli/local_server.h"
@@ -88,6 +89,40 @@ Status run_bench_serving(const Settings& settings) {
   const ServingBenchSettings& s = settings.serving;
   if (s.output_file.empty()) return {};
   return append_line(s.output_file, bench::serving_json(report, s.output_details));
+}
+
+Status run_bench_offline(const Settings& settings) {
+  const ServingBenchSettings& s = settings.serving;
+  Settings here = settings;
+  bench::WorkloadOptions workload_opts = workload_options(s);
+  workload_opts.as_ids = true;
+  BIFOCAL_ASSIGN_OR_RETURN(const auto tokenizer, bench::load_tokenizer(settings.model.tokenizer_path.empty()
+                                                                           ? settings.model.model_path
+                                                                           : settings.model.tokenizer_path));
+  BIFOCAL_ASSIGN_OR_RETURN(const bench::Workload workload, bench::make_workload(workload_opts, *tokenizer));
+  here.engine.max_queued_requests =
+      std::max(here.engine.max_queued_requests, static_cast<int64_t>(workload.requests.size()));
+  BIFOCAL_ASSIGN_OR_RETURN(const Stack stack, load_stack(here));
+  const bench::OfflineOptions options{static_cast<int>(s.max_concurrency), !s.disable_ignore_eos};
+  if (!s.skip_warmup) {
+    BIFOCAL_RETURN_IF_ERROR(
+        bench::run_offline(*stack.engine, bench::warmup_requests(workload.requests), options).status());
+    BIFOCAL_RETURN_IF_ERROR(stack.engine->flush_cache());
+  }
+  BIFOCAL_ASSIGN_OR_RETURN(const bench::LoadResult result,
+                           bench::run_offline(*stack.engine, workload.requests, options));
+  bench::OfflineReport report;
+  report.backend = "engine";
+  report.duration_s = result.duration_s;
+  report.last_gen_throughput = bench::last_gen_throughput(result.timelines);
+  for (const bench::RequestTimeline& timeline : result.timelines) {
+    ++report.requests;
+    report.input_tokens += timeline.prompt_len;
+    report.output_tokens += timeline.output_len;
+  }
+  fmt::print("{}", bench::offline_block(report));
+  if (s.output_file.empty()) return {};
+  return append_line(s.output_file, bench::offline_json(report));
 }
 
 }  // namespace bifocal::cli

@@ -34,6 +34,8 @@ Status run_bench_one_batch(const Settings& settings);
 Status run_bench_conversations(const Settings& settings);
 Status run_bench_mixed(const Settings& settings);
 Status run_bench_serving(const Settings& settings);
+Status run_bench_offline(const Settings& settings);
+Status run_bench_compare(const Settings& settings);
 Status run_eval_determinism(const Settings& settings);
 Status run_eval_gsm8k(const Settings& settings);
 Status run_eval_mmlu(const Settings& settings);

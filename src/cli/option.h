@@ -26,6 +26,7 @@ struct Option {
   std::vector<std::string_view> choices = {};  // legal values; empty: any
   double min = -1e18;                          // bounds of numbers
   double max = 1e18;
+  bool whole_words = false;  // of lists: one value per flag, commas and all
 };
 
 // "--max-running-requests" has the environment twin BIFOCAL_MAX_RUNNING_REQUESTS; the flag wins.

@@ -31,7 +31,8 @@ struct Binder {
   }
   CLI::Option* operator()(std::string* target) const { return app.add_option(names, *target, option.help); }
   CLI::Option* operator()(std::vector<std::string>* target) const {
-    return app.add_option(names, *target, option.help)->delimiter(',');
+    CLI::Option* list = app.add_option(names, *target, option.help);
+    return option.whole_words ? list->allow_extra_args(false) : list->delimiter(',');
   }
 };
 

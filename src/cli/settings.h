@@ -153,6 +153,17 @@ struct ServingBenchSettings {
   double ready_timeout_s = 60;
   std::string output_file;
   bool output_details = false;
+  bool skip_warmup = false;  // `bench offline`
+};
+
+// `bench compare`
+struct CompareSettings {
+  std::vector<std::string> configs;
+  std::vector<std::string> workloads = {"256/32/1", "256/32/8"};
+  int64_t num_prompts = 0;
+  int64_t repeats = 3;
+  std::string format = "md";
+  std::string plot;
 };
 
 // `eval`
@@ -192,6 +203,7 @@ struct Settings {
   PromptSettings prompt;
   BenchSettings bench;
   ServingBenchSettings serving;
+  CompareSettings compare;
   EvalSettings eval;
 };
 

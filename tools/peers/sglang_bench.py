@@ -36,7 +36,7 @@ FIGURES = (
 )  # fmt: skip
 DEFAULT_LOAD = ["--dataset-name", "random-ids", "--num-prompts", "16", "--random-input-len", "256",
                 "--random-output-len", "32", "--random-range-ratio", "1", "--max-concurrency", "4"]  # fmt: skip
-PACED_TTFT_S, PACED_GAP_S = 0.1, 0.02
+PACED_TTFT_S, PACED_GAP_S = 0.25, 0.02
 
 
 def free_port():
@@ -80,7 +80,9 @@ def run_client(command, backend, url, args, *more):
         out = os.path.join(folder, "out.jsonl")
         command = command + ["--backend", backend, "--base-url", url, "--tokenizer", args.model, "--flush-cache",
                              "--output-file", out, *args.load, *more]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True)
+        # The model's name is no repository to be looked for.
+        environment = dict(os.environ, HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode != 0:
             sys.exit(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
         with open(out) as file:
