@@ -10,24 +10,24 @@ namespace {
 // Kernels known for prefill are served by the prefill kernel, those known for decode by the decode kernel,
 // and those that are one kernel for everything by `unified`.
 constexpr Alias kAliases[] = {
-    {"fa3", "tiled"},
-    {"fa4", "tiled"},
-    {"intel_amx", "tiled"},
-    {"dual_chunk_flash_attn", "tiled"},
-    {"flashinfer", "streaming"},
-    {"trtllm_mha", "streaming"},
-    {"flashmla", "streaming"},
-    {"cutlass_mla", "streaming"},
-    {"trtllm_mla", "streaming"},
-    {"cutedsl_mla", "streaming"},
-    {"tokenspeed_mla", "streaming"},
-    {"triton", "unified"},
-    {"aiter", "unified"},
-    {"wave", "unified"},
-    {"ascend", "unified"},
-    {"intel_xpu", "unified"},
-    {"torch_native", "reference"},
-    {"flex_attention", "reference"},
+    {"fa3", "tiled", "prefill_ws"},
+    {"fa4", "tiled", "prefill_ws"},
+    {"intel_amx", "tiled", "prefill_ws"},
+    {"dual_chunk_flash_attn", "tiled", "prefill_ws"},
+    {"flashinfer", "streaming", "decode_mma"},
+    {"trtllm_mha", "streaming", "decode_mma"},
+    {"flashmla", "streaming", "decode_mma"},
+    {"cutlass_mla", "streaming", "decode_mma"},
+    {"trtllm_mla", "streaming", "decode_mma"},
+    {"cutedsl_mla", "streaming", "decode_mma"},
+    {"tokenspeed_mla", "streaming", "decode_mma"},
+    {"triton", "unified", "decode_mma"},
+    {"aiter", "unified", "decode_mma"},
+    {"wave", "unified", "decode_mma"},
+    {"ascend", "unified", "decode_mma"},
+    {"intel_xpu", "unified", "decode_mma"},
+    {"torch_native", "reference", "reference_cuda"},
+    {"flex_attention", "reference", "reference_cuda"},
 };
 
 }  // namespace
@@ -36,12 +36,12 @@ std::span<const Alias> backend_aliases() {
   return kAliases;
 }
 
-std::string_view resolve_backend_name(std::string_view name_or_alias) {
-  for (const Backend* backend : cpu_backends()) {
+std::string_view resolve_backend_name(std::string_view name_or_alias, DeviceKind device) {
+  for (const Backend* backend : all_backends()) {
     if (backend->name() == name_or_alias) return backend->name();
   }
   for (const Alias& alias : kAliases) {
-    if (alias.name == name_or_alias) return alias.backend;
+    if (alias.name == name_or_alias) return alias.on(device);
   }
   return {};
 }
@@ -51,7 +51,7 @@ std::string describe_backend_names(std::span<const Backend* const> backends) {
   for (const Backend* backend : backends) {
     std::string aliases;
     for (const Alias& alias : kAliases) {
-      if (alias.backend == backend->name())
+      if (alias.on(backend->capabilities().device) == backend->name())
         aliases += fmt::format("{}{}", aliases.empty() ? "" : ", ", alias.name);
     }
     text += fmt::format("{}{}", text.empty() ? "" : ", ", backend->name());

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <vector>
+
 #include "attention/aliases.h"
+#include "attention/cuda_backends.h"
 #include "attention/reference_backend.h"
 #include "attention/span_backend.h"
 
@@ -57,9 +60,18 @@ std::span<const Backend* const> cpu_backends() {
   return backends;
 }
 
+std::span<const Backend* const> all_backends() {
+  static const std::vector<const Backend*> backends = [] {
+    std::vector<const Backend*> all(cpu_backends().begin(), cpu_backends().end());
+    all.insert(all.end(), cuda_backends().begin(), cuda_backends().end());
+    return all;
+  }();
+  return backends;
+}
+
 const Backend* find_backend(std::string_view name_or_alias) {
   const std::string_view name = resolve_backend_name(name_or_alias);
-  for (const Backend* backend : cpu_backends()) {
+  for (const Backend* backend : all_backends()) {
     if (backend->name() == name) return backend;
   }
   return nullptr;

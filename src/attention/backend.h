@@ -105,6 +105,8 @@ class Backend {
 
 // All CPU backends: tiled, streaming, unified, reference.
 std::span<const Backend* const> cpu_backends();
+// These and cuda_backends(), whether or not this program can run them.
+std::span<const Backend* const> all_backends();
 const Backend* find_backend(
     std::string_view name_or_alias);  // null when unknown; aliases: attention/aliases.h
 

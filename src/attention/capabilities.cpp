@@ -19,14 +19,24 @@ std::string join(const std::vector<T>& values) {
   return text;
 }
 
-bool has_head_dims(const Capabilities& capabilities, const AttentionDesc& desc) {
-  if (capabilities.head_dims.empty()) {
-    return desc.head_dim_k % capabilities.head_dim_multiple == 0 &&
-           desc.head_dim_v % capabilities.head_dim_multiple == 0;
-  }
-  return std::any_of(capabilities.head_dims.begin(), capabilities.head_dims.end(), [&](const HeadDims& dims) {
+std::optional<std::string> head_objection(const Capabilities& capabilities, const AttentionDesc& desc) {
+  const int multiple = capabilities.head_dim_multiple;
+  const auto& listed = capabilities.head_dims;
+  const auto found = std::find_if(listed.begin(), listed.end(), [&](const HeadDims& dims) {
     return dims.k == desc.head_dim_k && dims.v == desc.head_dim_v;
   });
+  const bool taken = listed.empty() ? desc.head_dim_k % multiple == 0 && desc.head_dim_v % multiple == 0
+                                    : found != listed.end();
+  if (!taken) {
+    return fmt::format("head dims {}/{}: takes only {}", desc.head_dim_k, desc.head_dim_v,
+                       describe_head_dims(capabilities));
+  }
+  const int group = desc.num_heads / desc.num_kv_heads;
+  if (found != listed.end() && found->max_group != 0 && group > found->max_group) {
+    return fmt::format("{} query heads on a KV head: takes at most {} of dim {}", group, found->max_group,
+                       desc.head_dim_k);
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -53,23 +63,22 @@ std::optional<std::string> pool_objection(const Capabilities& capabilities, cons
     return fmt::format("page size {}: takes only {} to {}", desc.page_size, capabilities.min_page_size,
                        capabilities.max_page_size);
   }
+  if (capabilities.page_power_of_two && (desc.page_size & (desc.page_size - 1)) != 0) {
+    return fmt::format("page size {}: takes only powers of two", desc.page_size);
+  }
   return std::nullopt;
 }
 
 std::optional<std::string> ineligible_reason(const Capabilities& capabilities, const AttentionDesc& desc,
                                              Phase phase, bool need_deterministic, DeviceKind device) {
   if (capabilities.device != device) {
-    return fmt::format("device: runs on {}, not on {}", to_string(Device{capabilities.device, 0}),
-                       to_string(Device{device, 0}));
+    return fmt::format("device: runs on {}, not on {}", to_string(capabilities.device), to_string(device));
   }
   if (!contains(capabilities.phases, phase)) {
     return fmt::format("phase {}: serves only {}", to_string(phase), join(capabilities.phases));
   }
   if (desc.kind == Kind::mla && !capabilities.mla) return "multi-head latent attention is not offered";
-  if (!has_head_dims(capabilities, desc)) {
-    return fmt::format("head dims {}/{}: takes only {}", desc.head_dim_k, desc.head_dim_v,
-                       describe_head_dims(capabilities));
-  }
+  if (auto objection = head_objection(capabilities, desc)) return objection;
   if (!contains(capabilities.q_dtypes, desc.q_dtype)) {
     return fmt::format("query dtype {}: takes only {}", to_string(desc.q_dtype), join(capabilities.q_dtypes));
   }

@@ -16,6 +16,7 @@ namespace bifocal::attention {
 struct HeadDims {
   int k = 0;
   int v = 0;
+  int max_group = 0;  // query heads on one KV head; 0: any number
 };
 
 struct Capabilities {
@@ -29,6 +30,7 @@ struct Capabilities {
   std::vector<DType> kv_dtypes;
   int min_page_size = 1;
   int max_page_size = 256;
+  bool page_power_of_two = false;
   bool window = false;
   bool sinks = false;
   bool softcap = false;

@@ -7,10 +7,10 @@
 namespace bifocal::attention {
 namespace {
 
-std::string join_aliases(std::string_view backend) {
+std::string join_aliases(const Capabilities& c) {
   std::string text;
   for (const Alias& alias : backend_aliases()) {
-    if (alias.backend == backend) text += fmt::format("{}{}", text.empty() ? "" : ", ", alias.name);
+    if (alias.on(c.device) == c.name) text += fmt::format("{}{}", text.empty() ? "" : ", ", alias.name);
   }
   return text.empty() ? "-" : text;
 }
@@ -34,10 +34,7 @@ std::string yes_no(bool value) {
 
 constexpr Column kColumns[] = {
     {"backend", [](const Capabilities& c) { return std::string(c.name); }},
-    {"device",
-     [](const Capabilities& c) {
-       return to_string(Device{c.device, 0});
-     }},
+    {"device", [](const Capabilities& c) { return std::string(to_string(c.device)); }},
     {"phases", [](const Capabilities& c) { return join(c.phases); }},
     {"head dims", [](const Capabilities& c) { return describe_head_dims(c); }},
     {"KV dtypes", [](const Capabilities& c) { return join(c.kv_dtypes); }},
@@ -51,7 +48,7 @@ constexpr Column kColumns[] = {
     {"shared prefix once", [](const Capabilities& c) { return yes_no(c.shared_prefix); }},
     {"graph", [](const Capabilities& c) { return yes_no(c.graph); }},
     {"deterministic", [](const Capabilities& c) { return yes_no(c.deterministic); }},
-    {"aliases", [](const Capabilities& c) { return join_aliases(c.name); }},
+    {"aliases", [](const Capabilities& c) { return join_aliases(c); }},
     {"summary", [](const Capabilities& c) { return std::string(c.summary); }},
 };
 
@@ -60,7 +57,7 @@ constexpr Column kColumns[] = {
 std::vector<std::vector<std::string>> capability_matrix() {
   std::vector<std::vector<std::string>> rows(1);
   for (const Column& column : kColumns) rows.front().emplace_back(column.title);
-  for (const Backend* backend : cpu_backends()) {
+  for (const Backend* backend : all_backends()) {
     auto& row = rows.emplace_back();
     for (const Column& column : kColumns) row.push_back(column.cell(backend->capabilities()));
   }

@@ -29,11 +29,21 @@ struct Preference {
   std::array<std::string_view, 4> names;
   std::string_view why;
 };
-constexpr Preference kPreferences[kNumPhases] = {
-    {{"tiled", "unified", "streaming", "reference"}, "many query rows per key"},
-    {{"streaming", "unified", "tiled", "reference"}, "few query rows per key"},
-    {{"streaming", "unified", "tiled", "reference"}, "few query rows per key"},
+constexpr std::string_view kMany = "many query rows per key";
+constexpr std::string_view kFew = "few query rows per key";
+constexpr Preference kCpuPreferences[kNumPhases] = {
+    {{"tiled", "unified", "streaming", "reference"}, kMany},
+    {{"streaming", "unified", "tiled", "reference"}, kFew},
+    {{"streaming", "unified", "tiled", "reference"}, kFew},
 };
+constexpr Preference kCudaPreferences[kNumPhases] = {
+    {{"prefill_ws", "reference_cuda"}, kMany},
+    {{"decode_mma", "prefill_ws", "reference_cuda"}, kFew},
+    {{"decode_mma", "prefill_ws", "reference_cuda"}, kFew},
+};
+const Preference& preference(DeviceKind device, Phase phase) {
+  return (device == DeviceKind::cuda ? kCudaPreferences : kCpuPreferences)[static_cast<size_t>(phase)];
+}
 
 // The order of say among flags: per-phase flag, then general flag; verify follows decode.
 Expected<Wishes> read_wishes(const RouterOptions& options) {
@@ -81,6 +91,7 @@ class Choice {
          const AttentionDesc& desc, Phase phase)
       : options_(options), wishes_(wishes), backends_(backends), desc_(desc), phase_(phase) {
     for (const Backend* backend : backends) {
+      if (backend->capabilities().device != options.device) continue;
       const auto reason =
           ineligible_reason(backend->capabilities(), desc, phase, options.deterministic, options.device);
       if (reason) {
@@ -103,7 +114,7 @@ class Choice {
   // Our name for what a flag or profile says; empty when nobody has it.
   std::string_view resolve(std::string_view name) const {
     if (const Backend* backend = find_by_name(backends_, name)) return backend->name();
-    return resolve_backend_name(name);
+    return resolve_backend_name(name, options_.device);
   }
 
   bool take(const Backend* backend, Say say, std::string reason) {
@@ -158,12 +169,12 @@ class Choice {
   }
 
   bool take_rule() {
-    const Preference& preference = kPreferences[static_cast<size_t>(phase_)];
-    for (const std::string_view name : preference.names) {
-      const bool first = name == preference.names.front();
+    const Preference& preferred = preference(options_.device, phase_);
+    for (const std::string_view name : preferred.names) {
+      const bool first = name == preferred.names.front();
       if (take(find_by_name(eligible_, name), Say::built_in_rule,
-               first ? fmt::format("built-in rule: {}", preference.why)
-                     : fmt::format("built-in rule: {} is not eligible", preference.names.front()))) {
+               first ? fmt::format("built-in rule: {}", preferred.why)
+                     : fmt::format("built-in rule: {} is not eligible", preferred.names.front()))) {
         return true;
       }
     }
@@ -184,7 +195,7 @@ class Choice {
 
 Expected<Router> Router::create(RouterOptions options, std::span<const AttentionDesc> classes) {
   BIFOCAL_ASSIGN_OR_RETURN(const Wishes wishes, read_wishes(options));
-  const auto backends = options.backends.empty() ? cpu_backends() : options.backends;
+  const auto backends = options.backends.empty() ? all_backends() : options.backends;
   Router router;
   BIFOCAL_ASSIGN_OR_RETURN(router.mla_policy_, MlaPolicy::create(options.mla, options.deterministic));
   for (const AttentionDesc& desc : classes) {

@@ -29,7 +29,7 @@ struct RouterOptions {
   std::array<std::optional<std::string>, kNumPhases> per_phase;  // --prefill-attention-backend, ...
   std::vector<MeasuredChoice> profile;                           // where no flag decides; lines that are
                                                                  // not eligible are passed over
-  std::span<const Backend* const> backends;                      // to choose from; empty: cpu_backends()
+  std::span<const Backend* const> backends;                      // to choose from; empty: all_backends()
   MlaOptions mla;
   bool deterministic = false;
   DeviceKind device = DeviceKind::cpu;

@@ -3,10 +3,13 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace bifocal {
 
 enum class DeviceKind : uint8_t { cpu, cuda };
+
+std::string_view to_string(DeviceKind kind);  // "cpu", "cuda"
 
 struct Device {
   DeviceKind kind = DeviceKind::cpu;

@@ -6,6 +6,10 @@
 
 namespace bifocal {
 
+std::string_view to_string(DeviceKind kind) {
+  return kind == DeviceKind::cpu ? "cpu" : "cuda";
+}
+
 std::string to_string(Device device) {
   return device.kind == DeviceKind::cpu ? "cpu" : fmt::format("cuda:{}", device.index);
 }

@@ -84,7 +84,7 @@ TEST(Capabilities, IneligibleReasonNamesTheProperty) {
   EXPECT_EQ(reason(same), "eligible");
   EXPECT_EQ(reason([](auto& d) { d.head_dim_k = 192; }), "eligible");
   EXPECT_EQ(reason(same, Phase::prefill), "phase prefill: serves only decode");
-  EXPECT_EQ(reason(same, Phase::decode, false, DeviceKind::cuda), "device: runs on cpu, not on cuda:0");
+  EXPECT_EQ(reason(same, Phase::decode, false, DeviceKind::cuda), "device: runs on cpu, not on cuda");
   EXPECT_EQ(reason(same, Phase::decode, true), "determinism: results depend on the batch");
   EXPECT_EQ(reason([](auto& d) { d.head_dim_v = 64; }), "head dims 128/64: takes only 128, 192/128");
   EXPECT_EQ(reason([](auto& d) { d.kv_dtype = DType::f32; }), "KV dtype f32: takes only bf16, f16");

@@ -204,13 +204,54 @@ TEST(Router, AutoFallsBackToWhatIsEligible) {
   EXPECT_EQ(decision.rejected.size(), cpu_backends().size() - 1);
 }
 
-TEST(Router, NothingForCudaYet) {
+// What a GPU's router makes of a class; the error's text in `prefill` when it refuses.
+Choice choose_on_gpu(AttentionDesc desc, const std::string& general = "auto") {
   RouterOptions options;
+  options.backend = general;
   options.device = DeviceKind::cuda;
-  const AttentionDesc desc = desc_with_dim(64);
   const auto router = Router::create(options, {&desc, 1});
-  ASSERT_FALSE(router.ok());
-  EXPECT_NE(router.status().message().find("runs on cpu, not on cuda"), std::string::npos);
+  if (!router.ok()) return {router.status().message(), "", ""};
+  const auto name = [&](Phase phase) { return std::string(router->decide(0, phase).backend->name()); };
+  return {name(Phase::prefill), name(Phase::decode), name(Phase::verify)};
+}
+
+AttentionDesc gpu_desc(int head_dim, int num_heads = 32, int num_kv_heads = 8, int page_size = 64) {
+  AttentionDesc desc = desc_with_dim(head_dim);
+  desc.num_heads = num_heads;
+  desc.num_kv_heads = num_kv_heads;
+  desc.page_size = page_size;
+  desc.q_dtype = desc.kv_dtype = DType::bf16;
+  return desc;
+}
+
+TEST(Router, AGpuHasItsOwnHybridAndAliases) {
+  const Choice hybrid{"prefill_ws", "decode_mma", "decode_mma"};
+  EXPECT_EQ(choose_on_gpu(gpu_desc(128)), hybrid);
+  EXPECT_EQ(choose_on_gpu(gpu_desc(128), "fa3,flashinfer"), hybrid);
+  EXPECT_EQ(choose_on_gpu(gpu_desc(128), "fa3"), (Choice{"prefill_ws", "prefill_ws", "prefill_ws"}));
+  EXPECT_EQ(choose_on_gpu(gpu_desc(32)), (Choice{"reference_cuda", "reference_cuda", "reference_cuda"}));
+  // More rows of a KV head than decode's tile has: the prefill kernel takes them.
+  EXPECT_EQ(choose_on_gpu(gpu_desc(128, 32, 1)), (Choice{"prefill_ws", "prefill_ws", "prefill_ws"}));
+}
+
+TEST(Router, WhatAGpuCantServeIsNamed) {
+  const auto refusal = [](const AttentionDesc& desc, const std::string& backend) {
+    return choose_on_gpu(desc, backend).prefill;
+  };
+  const auto has = [](const std::string& text, const char* part) {
+    return text.find(part) != std::string::npos;
+  };
+  EXPECT_TRUE(has(refusal(gpu_desc(96), "prefill_ws"), "head dims 96/96: takes only 64, 128, 256"));
+  EXPECT_TRUE(has(refusal(gpu_desc(64, 32, 8, 16), "prefill_ws"), "page size 16: takes only 64 to 256"));
+  EXPECT_TRUE(has(refusal(gpu_desc(64, 32, 8, 96), "prefill_ws"), "page size 96: takes only powers of two"));
+  EXPECT_TRUE(has(refusal(gpu_desc(64), "decode_mma"), "phase prefill: serves only decode, verify"));
+  EXPECT_TRUE(has(refusal(gpu_desc(256, 16, 1), "prefill_ws,decode_mma"),
+                  "16 query heads on a KV head: takes at most 8 of dim 256"));
+  EXPECT_TRUE(has(refusal(gpu_desc(64), "tiled"), "device: runs on cpu, not on cuda"));
+  EXPECT_TRUE(has(choose("decode_mma").prefill, "device: runs on cuda, not on cpu"));
+  AttentionDesc narrow = gpu_desc(64);
+  narrow.kv_dtype = DType::f8_e4m3;
+  EXPECT_TRUE(has(refusal(narrow, "auto"), "KV dtype f8_e4m3: takes only bf16"));
 }
 
 TEST(Router, RefusesNonsenseClasses) {
@@ -223,7 +264,7 @@ TEST(Aliases, ResolveToOurBackends) {
   for (const Alias& alias : backend_aliases()) {
     const Backend* backend = find_backend(alias.name);
     ASSERT_NE(backend, nullptr) << alias.name;
-    EXPECT_EQ(backend->name(), alias.backend);
+    EXPECT_EQ(backend->name(), alias.cpu);
   }
   EXPECT_EQ(find_backend("nope"), nullptr);
   EXPECT_EQ(find_backend(""), nullptr);
@@ -231,11 +272,11 @@ TEST(Aliases, ResolveToOurBackends) {
 
 TEST(Report, MatrixHasARowPerBackend) {
   const auto rows = capability_matrix();
-  ASSERT_EQ(rows.size(), cpu_backends().size() + 1);
+  ASSERT_EQ(rows.size(), all_backends().size() + 1);
   EXPECT_EQ(rows[0][0], "backend");
   for (size_t i = 1; i < rows.size(); ++i) {
     EXPECT_EQ(rows[i].size(), rows[0].size());
-    EXPECT_EQ(rows[i][0], cpu_backends()[i - 1]->name());
+    EXPECT_EQ(rows[i][0], all_backends()[i - 1]->name());
     for (const auto& cell : rows[i]) EXPECT_FALSE(cell.empty());
   }
 }
