@@ -8,7 +8,7 @@ namespace bifocal::attention {
 namespace {
 
 // Kernels known for prefill are served by the prefill kernel, those known for decode by the decode kernel,
-// and those that are one kernel for everything by `unified`.
+// and those that are one kernel for everything by `unified`, or on a GPU by the one that serves every phase.
 constexpr Alias kAliases[] = {
     {"fa3", "tiled", "prefill_ws"},
     {"fa4", "tiled", "prefill_ws"},
@@ -21,13 +21,13 @@ constexpr Alias kAliases[] = {
     {"trtllm_mla", "streaming", "decode_mma"},
     {"cutedsl_mla", "streaming", "decode_mma"},
     {"tokenspeed_mla", "streaming", "decode_mma"},
-    {"triton", "unified", "decode_mma"},
-    {"aiter", "unified", "decode_mma"},
-    {"wave", "unified", "decode_mma"},
-    {"ascend", "unified", "decode_mma"},
-    {"intel_xpu", "unified", "decode_mma"},
-    {"torch_native", "reference", "reference_cuda"},
-    {"flex_attention", "reference", "reference_cuda"},
+    {"triton", "unified", "prefill_ws"},
+    {"aiter", "unified", "prefill_ws"},
+    {"wave", "unified", "prefill_ws"},
+    {"ascend", "unified", "prefill_ws"},
+    {"intel_xpu", "unified", "prefill_ws"},
+    {"torch_native", "reference", ""},
+    {"flex_attention", "reference", ""},
 };
 
 }  // namespace

@@ -13,7 +13,7 @@ class Backend;
 
 struct Alias {
   std::string_view name;  // as in SGLang's --attention-backend
-  std::string_view cpu;   // what serves it on each device
+  std::string_view cpu;   // what serves it on each device; empty: nothing does
   std::string_view cuda;
   std::string_view on(DeviceKind device) const { return device == DeviceKind::cuda ? cuda : cpu; }
 };

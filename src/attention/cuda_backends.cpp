@@ -64,25 +64,8 @@ const Backend& decode_mma_backend() {
   return backend;
 }
 
-const Backend& reference_cuda_backend() {
-  static const CudaBackend backend([] {
-    Capabilities c;
-    c.name = "reference_cuda";
-    c.summary =
-        "plain loops in double precision on the GPU; for head dims that no other takes, and for checks";
-    c.device = DeviceKind::cuda;
-    c.phases = {Phase::prefill, Phase::decode, Phase::verify};
-    c.q_dtypes = {DType::bf16};
-    c.kv_dtypes = {DType::bf16};
-    c.window = c.sinks = c.softcap = c.lse_out = c.graph = c.deterministic = true;
-    return c;
-  }());
-  return backend;
-}
-
 std::span<const Backend* const> cuda_backends() {
-  static const Backend* const backends[] = {&prefill_ws_backend(), &decode_mma_backend(),
-                                            &reference_cuda_backend()};
+  static const Backend* const backends[] = {&prefill_ws_backend(), &decode_mma_backend()};
   return backends;
 }
 

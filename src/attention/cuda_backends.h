@@ -8,11 +8,10 @@
 
 namespace bifocal::attention {
 
-// prefill_ws, decode_mma, reference_cuda. Their plan() and run() must not be called.
+// prefill_ws, decode_mma. Their plan() and run() must not be called.
 std::span<const Backend* const> cuda_backends();
 
 const Backend& prefill_ws_backend();
 const Backend& decode_mma_backend();
-const Backend& reference_cuda_backend();
 
 }  // namespace bifocal::attention

@@ -37,9 +37,9 @@ constexpr Preference kCpuPreferences[kNumPhases] = {
     {{"streaming", "unified", "tiled", "reference"}, kFew},
 };
 constexpr Preference kCudaPreferences[kNumPhases] = {
-    {{"prefill_ws", "reference_cuda"}, kMany},
-    {{"decode_mma", "prefill_ws", "reference_cuda"}, kFew},
-    {{"decode_mma", "prefill_ws", "reference_cuda"}, kFew},
+    {{"prefill_ws"}, kMany},
+    {{"decode_mma", "prefill_ws"}, kFew},
+    {{"decode_mma", "prefill_ws"}, kFew},
 };
 const Preference& preference(DeviceKind device, Phase phase) {
   return (device == DeviceKind::cuda ? kCudaPreferences : kCpuPreferences)[static_cast<size_t>(phase)];

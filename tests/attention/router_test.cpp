@@ -229,7 +229,6 @@ TEST(Router, AGpuHasItsOwnHybridAndAliases) {
   EXPECT_EQ(choose_on_gpu(gpu_desc(128)), hybrid);
   EXPECT_EQ(choose_on_gpu(gpu_desc(128), "fa3,flashinfer"), hybrid);
   EXPECT_EQ(choose_on_gpu(gpu_desc(128), "fa3"), (Choice{"prefill_ws", "prefill_ws", "prefill_ws"}));
-  EXPECT_EQ(choose_on_gpu(gpu_desc(32)), (Choice{"reference_cuda", "reference_cuda", "reference_cuda"}));
   // More rows of a KV head than decode's tile has: the prefill kernel takes them.
   EXPECT_EQ(choose_on_gpu(gpu_desc(128, 32, 1)), (Choice{"prefill_ws", "prefill_ws", "prefill_ws"}));
 }
@@ -242,6 +241,7 @@ TEST(Router, WhatAGpuCantServeIsNamed) {
     return text.find(part) != std::string::npos;
   };
   EXPECT_TRUE(has(refusal(gpu_desc(96), "prefill_ws"), "head dims 96/96: takes only 64, 128, 256"));
+  EXPECT_TRUE(has(refusal(gpu_desc(32), "auto"), "head dims 32/32"));
   EXPECT_TRUE(has(refusal(gpu_desc(64, 32, 8, 16), "prefill_ws"), "page size 16: takes only 64 to 256"));
   EXPECT_TRUE(has(refusal(gpu_desc(64, 32, 8, 96), "prefill_ws"), "page size 96: takes only powers of two"));
   EXPECT_TRUE(has(refusal(gpu_desc(64), "decode_mma"), "phase prefill: serves only decode, verify"));
