@@ -197,6 +197,7 @@ Expected<Router> Router::create(RouterOptions options, std::span<const Attention
   BIFOCAL_ASSIGN_OR_RETURN(const Wishes wishes, read_wishes(options));
   const auto backends = options.backends.empty() ? all_backends() : options.backends;
   Router router;
+  router.device_ = options.device;
   BIFOCAL_ASSIGN_OR_RETURN(router.mla_policy_, MlaPolicy::create(options.mla, options.deterministic));
   for (const AttentionDesc& desc : classes) {
     BIFOCAL_RETURN_IF_ERROR(validate(desc));

@@ -53,10 +53,12 @@ class Router {
   const Decision& decide(size_t class_index, Phase phase) const;
   size_t num_classes() const { return decisions_.size(); }
   const MlaPolicy& mla_policy() const { return mla_policy_; }
+  DeviceKind device() const { return device_; }
 
  private:
   std::vector<std::array<Decision, kNumPhases>> decisions_;  // [class][phase]
   MlaPolicy mla_policy_;
+  DeviceKind device_ = DeviceKind::cpu;
 };
 
 }  // namespace bifocal::attention

@@ -76,7 +76,7 @@ Status run_bench_one_batch(const Settings& settings) {
   BIFOCAL_ASSIGN_OR_RETURN(const auto pool, start_compute(settings.engine));
   BIFOCAL_ASSIGN_OR_RETURN(const ModelChoice choice, choose_model(settings, pool));
   BIFOCAL_ASSIGN_OR_RETURN(const model::LoadedModel loaded, model::load_model(choice.options));
-  options.attention = router_options(settings.engine);
+  options.attention = router_options(settings.engine, choice.options.device);
   options.weight_dtype = choice.plan.dtype;
   options.kv_dtype = choice.options.kv_dtype;
   options.page_size = choice.options.page_size;

@@ -29,10 +29,11 @@ Status run_backends(const Settings&) {
 Status run_explain(const Settings& settings) {
   BIFOCAL_ASSIGN_OR_RETURN(auto pool, start_compute(settings.engine));
   BIFOCAL_ASSIGN_OR_RETURN(const ModelChoice choice, choose_model(settings, std::move(pool)));
+  const DeviceKind device = choice.options.device;
   const model::AttentionClasses classes =
-      model::attention_classes(choice.plan.spec, choice.options.kv_dtype, choice.options.page_size);
+      model::attention_classes(choice.plan.spec, choice.options.kv_dtype, choice.options.page_size, device);
   BIFOCAL_ASSIGN_OR_RETURN(const auto router,
-                           attention::Router::create(router_options(settings.engine), classes.descs));
+                           attention::Router::create(router_options(settings.engine, device), classes.descs));
   bench::Table table{{"class", "layers", "phase", "backend", "reason", "not eligible"}, {}};
   for (size_t c = 0; c < classes.descs.size(); ++c) {
     // An expansion stands behind the class whose layers use it.
@@ -44,9 +45,9 @@ Status run_explain(const Settings& settings) {
           {row.attention_class, fmt::format("{}", layers), row.phase, row.backend, row.reason, row.rejected});
     }
   }
-  fmt::print("{} ({}), weights {}, KV {}, page size {}, CPU kernels {}, {} threads\n\n",
-             choice.plan.spec.architecture, choice.options.path, to_string(choice.plan.dtype),
-             to_string(choice.options.kv_dtype), choice.options.page_size,
+  fmt::print("{} ({}) on {}, weights {}, KV {}, page size {}, CPU kernels {}, {} threads\n\n",
+             choice.plan.spec.architecture, choice.options.path, to_string(device),
+             to_string(choice.plan.dtype), to_string(choice.options.kv_dtype), choice.options.page_size,
              kernels::cpu::to_string(kernels::cpu::current_isa()), choice.options.pool->num_threads());
   BIFOCAL_ASSIGN_OR_RETURN(const std::string text, bench::render(table, "md"));
   fmt::print("{}", text);

@@ -22,12 +22,13 @@ struct ModelSettings {
 };
 
 struct EngineSettings {
+  std::string device = "auto";
   int64_t threads = 0;
   std::string cpu_isa = "auto";
-  int64_t page_size = 16;
+  int64_t page_size = 0;
   std::string kv_cache_dtype = "auto";
   std::string kv_cache_memory;
-  double mem_fraction_static = 0.5;
+  double mem_fraction_static = 0;
   int64_t max_total_tokens = 0;
   double swa_full_tokens_ratio = 0;
   int64_t chunked_prefill_size = 2048;
@@ -42,6 +43,9 @@ struct EngineSettings {
   std::string verify_attention_backend;
   std::string mla_prefill_form = "auto";
   int64_t max_kv_chunk_tokens = 131072;
+  bool disable_cuda_graph = false;
+  int64_t cuda_graph_max_bs = 160;
+  std::string cuda_graph_bs;
 };
 
 struct ServeSettings {

@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "bench/table.h"
 #include "engine/engine_plan.h"
 #include "kernels/cpu/isa.h"
 
@@ -15,11 +17,53 @@ namespace {
 
 constexpr uint64_t kMaxTemplateBytes = uint64_t{1} << 20;
 
+// What settings of 0 stand for.
+struct DeviceDefaults {
+  int page_size;
+  double mem_fraction_static;
+};
+constexpr DeviceDefaults kCpuDefaults{16, 0.5};
+constexpr DeviceDefaults kCudaDefaults{64, 0.88};
+const DeviceDefaults& defaults_of(DeviceKind device) {
+  return device == DeviceKind::cuda ? kCudaDefaults : kCpuDefaults;
+}
+
 std::string directory_name(const std::string& path) {
   std::filesystem::path directory = std::filesystem::path(path).lexically_normal();
   if (!directory.has_filename()) directory = directory.parent_path();
   const std::string name = directory.filename().string();
   return name.empty() || name == "." ? "model" : name;
+}
+
+Expected<model::CudaGraphOptions> cuda_graph_options(const EngineSettings& settings) {
+  model::CudaGraphOptions options;
+  options.enabled = !settings.disable_cuda_graph;
+  options.max_batch = static_cast<int>(settings.cuda_graph_max_bs);
+  if (settings.cuda_graph_bs.empty()) return options;
+  auto batches = bench::parse_grid(settings.cuda_graph_bs);
+  if (!batches.ok()) return batches.status().with_context("--cuda-graph-bs");
+  options.batches = *std::move(batches);
+  std::sort(options.batches.begin(), options.batches.end());
+  if (options.batches.front() < 1) return invalid_argument("--cuda-graph-bs: got 0, expected 1 or more");
+  return options;
+}
+
+// auto: a GPU where there is one and it serves the model.
+Expected<model::LoadPlan> plan_on_device(const std::string& device, model::LoadOptions& options) {
+  if (device != "cpu") {
+    options.device = DeviceKind::cuda;
+    if (device == "cuda") return model::plan_load(options);
+    const Status gpu = model::find_cuda_device().status();
+    if (gpu.ok()) {
+      auto plan = model::plan_load(options);
+      if (plan.ok() || plan.status().code() != StatusCode::unsupported) return plan;
+      log_info("device cpu: {}", plan.status().message());
+    } else {
+      log_debug("device cpu: {}", gpu.message());
+    }
+  }
+  options.device = DeviceKind::cpu;
+  return model::plan_load(options);
 }
 
 Expected<DType> kv_dtype(const EngineSettings& settings, DType weights) {
@@ -58,15 +102,19 @@ Expected<ModelChoice> choose_model(const Settings& settings, std::shared_ptr<Thr
   choice.options.dummy = settings.model.load_format == "dummy";
   choice.options.dummy_seed = static_cast<uint64_t>(settings.engine.random_seed);
   choice.options.override_args = settings.model.override_args;
-  choice.options.page_size = static_cast<int>(settings.engine.page_size);
   choice.options.pool = std::move(pool);
-  BIFOCAL_ASSIGN_OR_RETURN(choice.plan, model::plan_load(choice.options));
+  BIFOCAL_ASSIGN_OR_RETURN(choice.options.cuda_graphs, cuda_graph_options(settings.engine));
+  BIFOCAL_ASSIGN_OR_RETURN(choice.plan, plan_on_device(settings.engine.device, choice.options));
+  const DeviceDefaults& defaults = defaults_of(choice.options.device);
+  const auto page_size = static_cast<int>(settings.engine.page_size);
+  choice.options.page_size = page_size > 0 ? page_size : defaults.page_size;
   BIFOCAL_ASSIGN_OR_RETURN(choice.options.kv_dtype, kv_dtype(settings.engine, choice.plan.dtype));
   return choice;
 }
 
-attention::RouterOptions router_options(const EngineSettings& settings) {
+attention::RouterOptions router_options(const EngineSettings& settings, DeviceKind device) {
   attention::RouterOptions options;
+  options.device = device;
   options.backend = settings.attention_backend;
   options.mla = {settings.mla_prefill_form, settings.max_kv_chunk_tokens};
   const std::string* names[attention::kNumPhases] = {};
@@ -83,7 +131,7 @@ attention::RouterOptions router_options(const EngineSettings& settings) {
 Expected<engine::EngineOptions> engine_options_of(const Settings& settings, const ModelChoice& choice) {
   const EngineSettings& s = settings.engine;
   engine::EngineOptions options;
-  options.page_size = static_cast<int>(s.page_size);
+  options.page_size = choice.options.page_size;
   options.kv_dtype = choice.options.kv_dtype;
   if (!s.kv_cache_memory.empty()) {
     options.kv_cache_bytes = parse_bytes(s.kv_cache_memory);
@@ -92,7 +140,9 @@ Expected<engine::EngineOptions> engine_options_of(const Settings& settings, cons
           "--kv-cache-memory: \"{}\" is not a size; expected for example 8GiB", s.kv_cache_memory));
     }
   }
-  options.mem_fraction_static = s.mem_fraction_static;
+  options.mem_fraction_static = s.mem_fraction_static > 0
+                                    ? s.mem_fraction_static
+                                    : defaults_of(choice.options.device).mem_fraction_static;
   options.max_total_tokens = s.max_total_tokens;
   options.swa_full_tokens_ratio = s.swa_full_tokens_ratio;
   options.chunked_prefill_size = static_cast<int>(s.chunked_prefill_size);
@@ -101,7 +151,7 @@ Expected<engine::EngineOptions> engine_options_of(const Settings& settings, cons
   options.context_length = static_cast<int>(settings.model.context_length);
   options.enable_prefix_cache = !s.disable_radix_cache;
   options.deterministic = s.deterministic;
-  options.attention = router_options(s);
+  options.attention = router_options(s, choice.options.device);
   options.num_threads = choice.options.pool->num_threads();
   options.pool = choice.options.pool;
   return options;

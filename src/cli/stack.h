@@ -24,14 +24,15 @@ struct Stack {
 // Applies --cpu-isa and --threads. Once per process, before any model is loaded.
 Expected<std::shared_ptr<ThreadPool>> start_compute(const EngineSettings& settings);
 
-// Config and checkpoint headers only: what `explain` and the memory plan need. kv_dtype is resolved.
+// Config and checkpoint headers only: what `explain` and the memory plan need. Device, page size and kv_dtype
+// are resolved.
 struct ModelChoice {
   model::LoadOptions options;
   model::LoadPlan plan;
 };
 Expected<ModelChoice> choose_model(const Settings& settings, std::shared_ptr<ThreadPool> pool);
 
-attention::RouterOptions router_options(const EngineSettings& settings);
+attention::RouterOptions router_options(const EngineSettings& settings, DeviceKind device);
 Expected<engine::EngineOptions> engine_options_of(const Settings& settings, const ModelChoice& choice);
 
 // Everything. Prints the memory plan before weights or pages are allocated.

@@ -67,6 +67,21 @@ bool one_backend(const attention::Router& router) {
   return true;
 }
 
+// The backends tell how much they need by taking it; it is given back at once.
+Expected<uint64_t> plan_buffer_bytes(const attention::Router& router,
+                                     std::span<const attention::AttentionDesc> classes,
+                                     const attention::PlanLimits& limits) {
+  if (router.device() == DeviceKind::cuda) return model::cuda_plan_bytes(router, classes, limits);
+  BIFOCAL_ASSIGN_OR_RETURN(const auto planner, attention::Planner::create(router, classes, limits));
+  return uint64_t{planner->buffer_bytes()};
+}
+
+Expected<uint64_t> usable_bytes(DeviceKind device) {
+  if (device == DeviceKind::cpu) return usable_memory_bytes();
+  BIFOCAL_ASSIGN_OR_RETURN(const model::CudaDevice gpu, model::find_cuda_device());
+  return gpu.total_bytes;
+}
+
 }  // namespace
 
 ModelOutline outline_of(const model::LoadPlan& plan) {
@@ -102,18 +117,15 @@ Expected<EnginePlan> plan_engine(const ModelOutline& model, const EngineOptions&
   plan.attention_limits.max_kv_len = options.context_length;
   plan.attention_limits.num_threads = options.num_threads;
 
-  const model::AttentionClasses classes = model::attention_classes(spec, options.kv_dtype, options.page_size);
+  const model::AttentionClasses classes =
+      model::attention_classes(spec, options.kv_dtype, options.page_size, options.attention.device);
   BIFOCAL_ASSIGN_OR_RETURN(const attention::Router router,
                            attention::Router::create(options.attention, classes.descs));
   scheduler.reuse_outputs = !options.deterministic || one_backend(router);
 
   MemoryNeeds needs;
-  {
-    // The backends tell how much they need by taking it; it is given back at once.
-    BIFOCAL_ASSIGN_OR_RETURN(const auto planner,
-                             attention::Planner::create(router, classes.descs, plan.attention_limits));
-    needs.plan_buffer_bytes = planner->buffer_bytes();
-  }
+  BIFOCAL_ASSIGN_OR_RETURN(needs.plan_buffer_bytes,
+                           plan_buffer_bytes(router, classes.descs, plan.attention_limits));
   needs.weight_bytes = model.weight_bytes;
   needs.workspace_bytes = model.workspace_bytes(plan.limits.max_rows, plan.limits.max_logit_rows);
   needs.logit_bytes = Runner::logit_bytes(plan.limits, spec.vocab_size);
@@ -121,7 +133,7 @@ Expected<EnginePlan> plan_engine(const ModelOutline& model, const EngineOptions&
   needs.window = model::kv_window(spec);
   needs.prefill_tokens = scheduler.prefill_tokens;
   needs.context_length = options.context_length;
-  needs.usable_bytes = usable_memory_bytes();
+  BIFOCAL_ASSIGN_OR_RETURN(needs.usable_bytes, usable_bytes(options.attention.device));
   BIFOCAL_ASSIGN_OR_RETURN(plan.memory, plan_memory(needs, options));
 
   options.context_length =

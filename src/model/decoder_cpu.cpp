@@ -1,12 +1,11 @@
 #include "model/decoder_cpu.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "base/check.h"
 #include "base/trace.h"
+#include "model/step_check.h"
 #include "model/workspace.h"
 
 namespace bifocal::model {
@@ -40,46 +39,13 @@ Status DecoderCpu::prepare(int max_tokens, int max_logit_rows) {
   return {};
 }
 
-Status DecoderCpu::check(const StepRows& rows, const kv::KvCache& cache) const {
-  const size_t num_tokens = rows.token_ids.size();
-  if (num_tokens > static_cast<size_t>(max_tokens_) || rows.positions.size() != num_tokens ||
-      rows.logit_rows.size() > num_tokens) {
-    return internal_error(
-        fmt::format("step of {} tokens, {} positions, {} logit rows; prepared for {} tokens", num_tokens,
-                    rows.positions.size(), rows.logit_rows.size(), max_tokens_));
-  }
-  for (size_t t = 0; t < num_tokens; ++t) {
-    if (rows.token_ids[t] < 0 || rows.token_ids[t] >= spec_.vocab_size) {
-      return internal_error(
-          fmt::format("row {}: token id {}, vocabulary {}", t, rows.token_ids[t], spec_.vocab_size));
-    }
-    if (rows.positions[t] < 0)
-      return internal_error(fmt::format("row {}: position {}", t, rows.positions[t]));
-  }
-  for (const kv::PageKind kind : {kv::PageKind::full, kv::PageKind::window}) {
-    const int64_t num_slots = int64_t{cache.num_pages(kind)} * cache.page_size();
-    if (num_slots == 0) continue;  // no layer asks for them
-    if (rows.slots(kind).size() != num_tokens) {
-      return internal_error(fmt::format("step of {} tokens, {} slots", num_tokens, rows.slots(kind).size()));
-    }
-    for (size_t t = 0; t < num_tokens; ++t) {
-      const int64_t slot = rows.slots(kind)[t];
-      if (slot < 0 || slot >= num_slots) {
-        return internal_error(fmt::format("row {}: slot {} of {}", t, slot, num_slots));
-      }
-    }
-  }
-  for (const int32_t row : rows.logit_rows) {
-    if (row < 0 || static_cast<size_t>(row) >= num_tokens) {
-      return internal_error(fmt::format("logits of row {} of {}", row, num_tokens));
-    }
-  }
-  return {};
-}
-
 Status DecoderCpu::forward(const StepRows& rows, attention::Planner& planner, kv::KvCache& cache,
                            float* logits) {
-  BIFOCAL_RETURN_IF_ERROR(check(rows, cache));
+  const auto num_slots = [&](kv::PageKind kind) {
+    return int64_t{cache.num_pages(kind)} * cache.page_size();
+  };
+  BIFOCAL_RETURN_IF_ERROR(check_step(rows, spec_.vocab_size, max_tokens_, num_slots(kv::PageKind::full),
+                                     num_slots(kv::PageKind::window)));
   Rows step;
   step.count = static_cast<int64_t>(rows.token_ids.size());
   step.residual = residual_.view().as<float>();

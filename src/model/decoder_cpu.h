@@ -37,8 +37,6 @@ class DecoderCpu final : public CpuModel {
     float* normed = nullptr;    // [count, hidden]
     float* attn_out = nullptr;  // [count, H Dv]
   };
-  Status check(const StepRows& rows, const kv::KvCache& cache) const;
-
   void embed(const StepRows& rows, float* out);
   Status attend(size_t layer, const StepRows& rows, const Rows& step, attention::Planner& planner,
                 kv::KvCache& cache);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/thread_pool.h"
+#include "model/cuda_model.h"
 #include "model/model.h"
 #include "weights/model_config.h"
 
@@ -18,7 +19,9 @@ struct LoadOptions {
   uint64_t dummy_seed = 0;
   std::string override_args;  // JSON object merged over config.json (--json-model-override-args)
   DType kv_dtype = DType::f32;
-  int page_size = 16;                // tokens
+  int page_size = 16;  // tokens
+  DeviceKind device = DeviceKind::cpu;
+  CudaGraphOptions cuda_graphs;
   std::shared_ptr<ThreadPool> pool;  // the model computes on it; null: one of its own, of all cores
 };
 
@@ -27,6 +30,7 @@ struct LoadPlan {
   weights::ModelConfig config;
   ModelSpec spec;
   DType dtype = DType::f32;  // of the weight matrices in memory
+  DeviceKind device = DeviceKind::cpu;
   uint64_t weight_bytes = 0;
   // What steps of up to max_tokens rows and max_logit_rows logits will need beside weights and pages.
   uint64_t workspace_bytes(int max_tokens, int max_logit_rows) const;
@@ -42,7 +46,8 @@ struct LoadedModel {
 Expected<LoadPlan> plan_load(const LoadOptions& options);
 
 // plan_load, then weights with a progress bar. Errors: not_found, invalid_argument, unsupported, data_loss
-// (the files); resource_exhausted (the machine's memory is smaller than the weights).
+// (the files, or what the device does not serve); resource_exhausted (its memory is smaller than the
+// weights); unavailable (there is no such device).
 Expected<LoadedModel> load_model(const LoadOptions& options);
 
 }  // namespace bifocal::model

@@ -59,10 +59,11 @@ attention::AttentionDesc describe(const LayerSpec& layer) {
 
 }  // namespace
 
-AttentionClasses attention_classes(const ModelSpec& spec, DType kv_dtype, int page_size) {
+AttentionClasses attention_classes(const ModelSpec& spec, DType kv_dtype, int page_size, DeviceKind device) {
   AttentionClasses classes;
   for (const LayerSpec& layer : spec.layers) {
     attention::AttentionDesc desc = describe(layer);
+    desc.q_dtype = device == DeviceKind::cuda ? DType::bf16 : DType::f32;
     desc.kv_dtype = kv_dtype;
     desc.page_size = page_size;
     const auto found = std::find(classes.descs.begin(), classes.descs.end(), desc);

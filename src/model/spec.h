@@ -12,6 +12,7 @@
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/moe.h"
 #include "kv/kv_cache.h"
+#include "tensor/device.h"
 #include "tensor/dtype.h"
 
 namespace bifocal::model {
@@ -172,6 +173,8 @@ struct AttentionClasses {
   std::vector<attention::AttentionDesc> descs;  // in order of first use
   std::vector<size_t> of_layer;                 // index into descs
 };
-AttentionClasses attention_classes(const ModelSpec& spec, DType kv_dtype, int page_size);
+// Queries are f32 on the CPU and bf16 on a GPU.
+AttentionClasses attention_classes(const ModelSpec& spec, DType kv_dtype, int page_size,
+                                   DeviceKind device = DeviceKind::cpu);
 
 }  // namespace bifocal::model

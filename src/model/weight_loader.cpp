@@ -8,8 +8,6 @@
 #include "model/expected_weights.h"
 
 namespace bifocal::model {
-namespace {
-
 using kernels::cpu::PackedMatrix;
 
 float element_as_float(const TensorView& view, int64_t i) {
@@ -22,8 +20,6 @@ float element_as_float(const TensorView& view, int64_t i) {
       return view.as<float>()[i];
   }
 }
-
-}  // namespace
 
 Expected<PackedMatrix> WeightLoader::matrix(std::initializer_list<Part> parts, int64_t k, DType dtype) {
   BIFOCAL_CHECK_LE(parts.size(), staging_.size());

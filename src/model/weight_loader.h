@@ -17,6 +17,9 @@
 
 namespace bifocal::model {
 
+// Element i of an f32, f16 or bf16 tensor.
+float element_as_float(const TensorView& view, int64_t i);
+
 class WeightLoader {
  public:
   using Part = std::pair<std::string, int64_t>;  // name and rows

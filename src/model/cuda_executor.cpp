@@ -1,0 +1,245 @@
+#include "model/cuda_executor.h"
+
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "base/log.h"
+#include "kernels/cuda/stream.h"
+#include "model/cuda_decoder.h"
+#include "model/cuda_step.h"
+#include "model/step_check.h"
+
+namespace bifocal::model {
+
+namespace cuda = kernels::cuda;
+using attention::Phase;
+
+namespace {
+
+// A decode step of a fixed number of rows, captured.
+struct CapturedStep {
+  int batch = 0;
+  cuda::Graph graph;
+};
+
+class CudaExecutor final : public Executor {
+ public:
+  CudaExecutor(const ModelSpec& spec, const ExecutorOptions& options, kv::CudaKvCache cache,
+               std::unique_ptr<attention::CudaPlanner> planner, CudaWorkspace workspace)
+      : spec_(spec),
+        options_(options),
+        cache_(std::move(cache)),
+        planner_(std::move(planner)),
+        workspace_(std::move(workspace)),
+        vocab_size_(static_cast<size_t>(spec.vocab_size)) {}
+  ~CudaExecutor() override {
+    if (stream_.get() != nullptr) cudaStreamSynchronize(stream_.get());  // memory is still in use
+  }
+
+  Status open(const CudaWeights& weights, const AttentionClasses& classes, const CudaGraphOptions& graphs);
+
+  int num_pages() const override { return cache_.num_pages(); }
+  int page_size() const override { return cache_.page_size(); }
+  Status copy_tokens(kv::PageId source, kv::PageId target, int num_tokens) override {
+    return cache_.copy_tokens(source, target, num_tokens, {stream_.get(), false, false});
+  }
+  Status run(const StepRows& rows, const attention::StepBatch& batch) override;
+  const float* logits(int32_t row) const override {
+    return host_logits_.as<float>() + static_cast<size_t>(row) * vocab_size_;
+  }
+  std::span<const int32_t> argmax() const override {
+    return {host_tokens_.as<int32_t>(), static_cast<size_t>(num_logit_rows_)};
+  }
+  std::span<const attention::AttentionDesc> classes() const override { return planner_->classes(); }
+  const attention::Router& router() const override { return planner_->router(); }
+  const attention::PhaseCounters& counters(size_t class_index, Phase phase) const override {
+    return planner_->counters(class_index, phase);
+  }
+
+ private:
+  Status capture_steps(const std::vector<int>& batches);
+  // The smallest captured step that holds this one; null when it has to run eagerly.
+  const CapturedStep* find_captured(const StepRows& rows, const attention::StepBatch& batch) const;
+  Status send(const StepRows& rows, const attention::StepBatch& batch, const CudaStepShape& shape);
+  Status fetch(const StepRows& rows);
+  int max_table_stride() const {
+    return (options_.limits.max_kv_len + cache_.page_size() - 1) / cache_.page_size();
+  }
+  Status synchronize() { return cuda::to_status(cudaStreamSynchronize(stream_.get()), "a step on the GPU"); }
+
+  const ModelSpec& spec_;
+  ExecutorOptions options_;
+  kv::CudaKvCache cache_;
+  std::unique_ptr<attention::CudaPlanner> planner_;
+  CudaWorkspace workspace_;
+  size_t vocab_size_;
+  cuda::Stream stream_;
+  cuda::PinnedMemory staging_;      // a step's arrays, and
+  cuda::DeviceMemory arrays_;       // the same on the device
+  cuda::PinnedMemory host_logits_;  // f32 [R, V]
+  cuda::PinnedMemory host_tokens_;  // int32 [R]
+  std::unique_ptr<CudaDecoder> decoder_;
+  std::vector<CapturedStep> captured_;  // by batch
+  int num_logit_rows_ = 0;              // of the last step
+};
+
+// The largest step that the limits allow, every row of it being verified.
+int64_t max_step_bytes(const attention::PlanLimits& limits, int max_logit_rows, int table_stride) {
+  CudaStepShape shape;
+  shape.num_rows = limits.max_tokens;
+  shape.num_logit_rows = max_logit_rows;
+  shape.table_stride = table_stride;
+  shape.num_seqs[0] = limits.max_seqs + limits.max_tokens;
+  return CudaStepLayout(shape).num_bytes;
+}
+
+Status CudaExecutor::open(const CudaWeights& weights, const AttentionClasses& classes,
+                          const CudaGraphOptions& graphs) {
+  BIFOCAL_ASSIGN_OR_RETURN(stream_, cuda::make_stream());
+  const auto bytes =
+      static_cast<size_t>(max_step_bytes(options_.limits, options_.max_logit_rows, max_table_stride()));
+  BIFOCAL_ASSIGN_OR_RETURN(staging_, cuda::PinnedMemory::allocate(bytes));
+  BIFOCAL_ASSIGN_OR_RETURN(arrays_, cuda::DeviceMemory::allocate(bytes));
+  const auto max_logit_rows = static_cast<size_t>(options_.max_logit_rows);
+  BIFOCAL_ASSIGN_OR_RETURN(host_logits_,
+                           cuda::PinnedMemory::allocate(max_logit_rows * vocab_size_ * sizeof(float)));
+  BIFOCAL_ASSIGN_OR_RETURN(host_tokens_, cuda::PinnedMemory::allocate(max_logit_rows * sizeof(int32_t)));
+  cuda::LinearOptions linear_options;
+  linear_options.deterministic = options_.attention.deterministic;
+  BIFOCAL_ASSIGN_OR_RETURN(cuda::Linear linear, cuda::Linear::create(linear_options));
+  decoder_ = std::make_unique<CudaDecoder>(spec_, weights, classes, cache_, *planner_, workspace_,
+                                           std::move(linear));
+  const int max_batch = std::min(options_.limits.max_seqs, options_.max_logit_rows);
+  return capture_steps(cuda_graph_batches(graphs, max_batch));
+}
+
+Status CudaExecutor::capture_steps(const std::vector<int>& batches) {
+  if (batches.empty()) return {};
+  BIFOCAL_ASSIGN_OR_RETURN(const cuda::DeviceMemoryInfo before, cuda::device_memory_info());
+  {
+    Progress progress("Capturing decode steps", batches.size(), "graphs");
+    for (const int batch : batches) {
+      const CudaStepShape shape = decode_shape(batch, max_table_stride());
+      // Once for real, on padding alone: kernels are loaded and algorithms chosen outside of the capture.
+      BIFOCAL_RETURN_IF_ERROR(send({}, {}, shape));
+      BIFOCAL_RETURN_IF_ERROR(decoder_->enqueue(shape, arrays_.as<std::byte>(), stream_.get()));
+      BIFOCAL_RETURN_IF_ERROR(synchronize());
+      auto graph = cuda::capture(
+          stream_, [&] { return decoder_->enqueue(shape, arrays_.as<std::byte>(), stream_.get()); });
+      if (!graph.ok()) {
+        return graph.status().with_context(
+            fmt::format("capturing decode steps of {} sequences (--disable-cuda-graph avoids it)", batch));
+      }
+      captured_.push_back({batch, *std::move(graph)});
+      progress.advance(1);
+    }
+  }
+  BIFOCAL_ASSIGN_OR_RETURN(const cuda::DeviceMemoryInfo after, cuda::device_memory_info());
+  log_info("captured decode steps of 1 to {} sequences in {} graphs: {} of GPU memory, {} free",
+           batches.back(), batches.size(),
+           format_bytes(before.free_bytes - std::min(before.free_bytes, after.free_bytes)),
+           format_bytes(after.free_bytes));
+  return {};
+}
+
+const CapturedStep* CudaExecutor::find_captured(const StepRows& rows,
+                                                const attention::StepBatch& batch) const {
+  const size_t num_seqs = batch.phases.size();
+  if (rows.token_ids.size() != num_seqs || rows.logit_rows.size() != num_seqs) return nullptr;
+  for (const Phase phase : batch.phases) {
+    if (phase != Phase::decode) return nullptr;
+  }
+  const auto found = std::find_if(captured_.begin(), captured_.end(), [&](const CapturedStep& step) {
+    return static_cast<size_t>(step.batch) >= num_seqs;
+  });
+  return found == captured_.end() ? nullptr : &*found;
+}
+
+Status CudaExecutor::send(const StepRows& rows, const attention::StepBatch& batch,
+                          const CudaStepShape& shape) {
+  const CudaStepLayout layout(shape);
+  if (static_cast<size_t>(layout.num_bytes) > staging_.bytes()) {
+    return internal_error(fmt::format("a step of {} rows and {} sequences takes {} bytes, prepared for {}",
+                                      shape.num_rows, shape.total_seqs(), layout.num_bytes,
+                                      staging_.bytes()));
+  }
+  write_step(rows, batch, shape, layout, staging_.as<std::byte>());
+  return cuda::to_status(
+      cudaMemcpyAsync(arrays_.as<void>(), staging_.as<void>(), static_cast<size_t>(layout.num_bytes),
+                      cudaMemcpyHostToDevice, stream_.get()),
+      "sending a step to the GPU");
+}
+
+Status CudaExecutor::run(const StepRows& rows, const attention::StepBatch& batch) {
+  BIFOCAL_RETURN_IF_ERROR(
+      check_step(rows, spec_.vocab_size, options_.limits.max_tokens, int64_t{num_pages()} * page_size(), 0));
+  if (rows.logit_rows.size() > static_cast<size_t>(options_.max_logit_rows)) {
+    return internal_error(fmt::format("a step of {} logit rows, prepared for {}", rows.logit_rows.size(),
+                                      options_.max_logit_rows));
+  }
+  num_logit_rows_ = static_cast<int>(rows.logit_rows.size());
+  if (const CapturedStep* step = find_captured(rows, batch)) {
+    BIFOCAL_RETURN_IF_ERROR(send(rows, batch, decode_shape(step->batch, max_table_stride())));
+    BIFOCAL_RETURN_IF_ERROR(cuda::launch(step->graph, stream_));
+  } else {
+    const CudaStepShape shape = shape_of(rows, batch);
+    BIFOCAL_RETURN_IF_ERROR(send(rows, batch, shape));
+    BIFOCAL_RETURN_IF_ERROR(decoder_->enqueue(shape, arrays_.as<std::byte>(), stream_.get()));
+  }
+  std::array<int, attention::kNumPhases> counted{};
+  for (size_t i = 0; i < batch.phases.size(); ++i) {
+    counted[static_cast<size_t>(batch.phases[i])] += batch.q_len[i];
+  }
+  planner_->count(counted);
+  BIFOCAL_RETURN_IF_ERROR(fetch(rows));
+  return synchronize();
+}
+
+Status CudaExecutor::fetch(const StepRows& rows) {
+  const auto copy = [&](void* to, const void* from, size_t bytes) {
+    return cuda::to_status(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_.get()),
+                           "fetching a step's results");
+  };
+  const size_t count = rows.logit_rows.size();
+  BIFOCAL_RETURN_IF_ERROR(
+      copy(host_tokens_.as<void>(), workspace_.tokens.as<void>(), count * sizeof(int32_t)));
+  const auto wanted = [&](size_t row) { return rows.read_logits.empty() || rows.read_logits[row] != 0; };
+  for (size_t begin = 0; begin < count;) {
+    size_t end = begin;
+    while (end < count && wanted(end)) ++end;
+    if (end > begin) {
+      const size_t offset = begin * vocab_size_;
+      BIFOCAL_RETURN_IF_ERROR(copy(host_logits_.as<float>() + offset, workspace_.logits.as<float>() + offset,
+                                   (end - begin) * vocab_size_ * sizeof(float)));
+    }
+    begin = end + 1;
+  }
+  return {};
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<Executor>> make_cuda_executor(const ModelSpec& spec, const CudaWeights& weights,
+                                                       const AttentionClasses& classes,
+                                                       const CudaGraphOptions& graphs,
+                                                       const ExecutorOptions& options) {
+  BIFOCAL_ASSIGN_OR_RETURN(const attention::Router router,
+                           attention::Router::create(options.attention, classes.descs));
+  BIFOCAL_ASSIGN_OR_RETURN(auto planner,
+                           attention::CudaPlanner::create(router, classes.descs, options.limits));
+  BIFOCAL_ASSIGN_OR_RETURN(CudaWorkspace workspace,
+                           CudaWorkspace::allocate(spec, options.limits.max_tokens, options.max_logit_rows));
+  BIFOCAL_ASSIGN_OR_RETURN(
+      kv::CudaKvCache cache,
+      kv::CudaKvCache::allocate(kv_layer_shapes(spec), classes.descs.front().page_size, options.num_pages));
+  auto executor = std::make_unique<CudaExecutor>(spec, options, std::move(cache), std::move(planner),
+                                                 std::move(workspace));
+  BIFOCAL_RETURN_IF_ERROR(executor->open(weights, classes, graphs));
+  return std::unique_ptr<Executor>(std::move(executor));
+}
+
+}  // namespace bifocal::model
