@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
 
 #include "base/clock.h"
 #include "base/hash.h"
@@ -202,7 +203,11 @@ Status run_one_batch(model::Model& model, const OneBatchOptions& options, Thread
   executor_options.max_logit_rows = max_batch;
   executor_options.num_pages = num_pages;
   BIFOCAL_ASSIGN_OR_RETURN(const auto executor, model.make_executor(executor_options));
-  BIFOCAL_ASSIGN_OR_RETURN(auto bursts, CeilingBursts::create(pool));
+  // The limit of a model that runs on these threads.
+  std::optional<CeilingBursts> bursts;
+  if (model.on_cpu() != nullptr) {
+    BIFOCAL_ASSIGN_OR_RETURN(bursts, CeilingBursts::create(pool));
+  }
   const Clock& clock = SteadyClock::instance();
   for (const auto& shape : options.shapes) {
     Batch batch(*executor, model.spec().vocab_size, shape.batch, shape.input_len + shape.output_len);
@@ -232,13 +237,13 @@ Status run_one_batch(model::Model& model, const OneBatchOptions& options, Thread
     std::vector<double> steps_s;
     std::vector<double> dram_read_bytes_per_s;
     for (int i = 0; i < shape.output_len; ++i) {
-      if (i % kStepsPerBurst == 0) dram_read_bytes_per_s.push_back(bursts.dram_read_bytes_per_s());
+      if (bursts && i % kStepsPerBurst == 0) dram_read_bytes_per_s.push_back(bursts->dram_read_bytes_per_s());
       const double since_s = clock.now_s();
       BIFOCAL_RETURN_IF_ERROR(batch.decode());
       steps_s.push_back(elapsed_s(clock, since_s));
     }
     if (!steps_s.empty()) {
-      row.dram_read_bytes_per_s = summarise(dram_read_bytes_per_s).median;
+      if (bursts) row.dram_read_bytes_per_s = summarise(dram_read_bytes_per_s).median;
       row.decode_median_s = summarise(steps_s).median;
       row.decode_tokens_per_s = seqs / row.decode_median_s;
       const double mean_kv = seqs * (in + (shape.output_len + 1) / 2.0);

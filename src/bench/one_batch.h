@@ -51,7 +51,8 @@ struct OneBatchRow {
   double decode_median_s = 0;      // per step
   double decode_tokens_per_s = 0;  // all sequences, from the median
   double decode_bytes_per_s = 0;
-  double dram_read_bytes_per_s = 0;  // median of bursts between the decode steps, on the same threads
+  double dram_read_bytes_per_s = 0;  // median of bursts between the decode steps, on the same threads;
+                                     // 0 for a model that runs elsewhere
   std::string prefill_backend;
   std::string decode_backend;
   std::vector<Breakdown> breakdowns;  // with breakdown_repeats: prefill, decode

@@ -86,7 +86,11 @@ Status run_bench_one_batch(const Settings& settings) {
   }
 
   // The limits are measured before and after, so that a machine that is busy for a while flatters nothing.
-  BIFOCAL_ASSIGN_OR_RETURN(const bench::Ceilings before, bench::measure_ceilings(*pool));
+  const bool on_cpu = loaded.model->on_cpu() != nullptr;
+  bench::Ceilings before;
+  if (on_cpu) {
+    BIFOCAL_ASSIGN_OR_RETURN(before, bench::measure_ceilings(*pool));
+  }
   std::vector<bench::OneBatchRow> rows;
   {
     Progress progress("one-batch", options.shapes.size(), "shapes");
@@ -96,8 +100,11 @@ Status run_bench_one_batch(const Settings& settings) {
           progress.advance(1);
         }));
   }
-  BIFOCAL_ASSIGN_OR_RETURN(const bench::Ceilings after, bench::measure_ceilings(*pool));
-  const bench::Ceilings limits = best_of(before, after);
+  bench::Ceilings limits = before;
+  if (on_cpu) {
+    BIFOCAL_ASSIGN_OR_RETURN(const bench::Ceilings after, bench::measure_ceilings(*pool));
+    limits = best_of(before, after);
+  }
 
   if (settings.bench.breakdown) return print_breakdown(rows, limits, options, settings.bench.format);
   bench::Table table{
@@ -113,7 +120,7 @@ Status run_bench_one_batch(const Settings& settings) {
          fmt::format("{:.2f}", row.decode_median_s * 1e3), giga(row.decode_bytes_per_s),
          ratio(row.decode_bytes_per_s, row.dram_read_bytes_per_s), row.prefill_backend, row.decode_backend});
   }
-  if (settings.bench.format == "md") fmt::print("{}\n\n", machine_line(limits));
+  if (settings.bench.format == "md" && on_cpu) fmt::print("{}\n\n", machine_line(limits));
   return print_table(table, settings.bench.format);
 }
 

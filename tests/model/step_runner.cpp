@@ -22,6 +22,8 @@ StepRunner::StepRunner(Model& model, const RunnerOptions& options) : model_(mode
   attention::RouterOptions router_options;
   router_options.backend = options.backend;
   router_options.mla = options.mla;
+  router_options.deterministic = options.deterministic;
+  router_options.device = model.on_cpu() == nullptr ? DeviceKind::cuda : DeviceKind::cpu;
   const int page_size = classes.front().page_size;
   pages_per_seq_ = (options.max_kv_len + page_size - 1) / page_size;
   const int num_pages = pages_per_seq_ * options.num_seqs;

@@ -19,6 +19,7 @@ struct RunnerOptions {
   int max_kv_len = 512;  // tokens per sequence
   int max_tokens = 512;  // rows per step
   int max_threads = 4;   // of the model's pool
+  bool deterministic = false;
 };
 
 class StepRunner {
