@@ -1,5 +1,10 @@
 # CUDA is optional: nothing below happens unless BIFOCAL_CUDA is on. Kernels are built ahead of time for Hopper.
-option(BIFOCAL_CUDA "Build the CUDA kernels (nvcc 13, compute capability 9.0)" OFF)
+# By itself it is on where the kernels can be built and run; elsewhere they would only cost build time.
+set(cuda_default OFF)
+if(EXISTS /usr/local/cuda/bin/nvcc AND EXISTS /dev/nvidia0)
+  set(cuda_default ON)
+endif()
+option(BIFOCAL_CUDA "Build the CUDA kernels (nvcc 13, compute capability 9.0)" ${cuda_default})
 if(NOT BIFOCAL_CUDA)
   return()
 endif()
