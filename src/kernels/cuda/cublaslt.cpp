@@ -191,7 +191,8 @@ std::string CublasLt::describe(const CublasLtAlgorithm& algorithm) const {
     return status == CUBLAS_STATUS_SUCCESS ? std::to_string(value) : std::string("?");
   };
   return "cublaslt " + get(CUBLASLT_ALGO_CONFIG_ID) + " tile " + get(CUBLASLT_ALGO_CONFIG_TILE_ID) +
-         " stages " + get(CUBLASLT_ALGO_CONFIG_STAGES_ID) + " split " + get(CUBLASLT_ALGO_CONFIG_SPLITK_NUM);
+         " stages " + get(CUBLASLT_ALGO_CONFIG_STAGES_ID) + " split " + get(CUBLASLT_ALGO_CONFIG_SPLITK_NUM) +
+         " scheme " + get(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME);
 }
 
 }  // namespace bifocal::kernels::cuda

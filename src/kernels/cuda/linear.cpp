@@ -11,6 +11,10 @@
 namespace bifocal::kernels::cuda {
 namespace {
 
+// Up to here the skinny product is as fast as cuBLASLt's or faster (docs/benchmarks/h200-layer.md); with the
+// gate, which saves a kernel, further.
+constexpr int kSkinnyRuleM = 16;
+constexpr int kSkinnyGatedRuleM = 32;
 constexpr int kDeterministicM = 128;  // what one algorithm for every M is chosen for
 
 // What an algorithm must be able to do, beside the shape.
@@ -28,12 +32,15 @@ struct Linear::State {
 
   int bucket(int m) const { return options.deterministic ? 0 : linear_bucket(m); }
 
-  // Few rows: measured, else the skinny product, whose bits are the same for every M it serves. One algorithm
-  // for every M must be one that serves every M.
+  // One algorithm for every M must be one that serves every M, so none of this when deterministic.
   bool takes_skinny(int m, int n, int k) const {
     if (options.deterministic || !skinny_serves(m, n, k)) return false;
     const LinearChoice* choice = options.table.find(bucket(m), n, k);
-    return choice == nullptr || choice->kind == LinearKind::skinny;
+    return choice != nullptr ? choice->kind == LinearKind::skinny : m <= kSkinnyRuleM;
+  }
+  bool takes_skinny_gated(const GatedLinearArgs& args) const {
+    return !options.deterministic && args.m <= kSkinnyGatedRuleM &&
+           skinny_serves_gated(args.m, args.inner, args.k);
   }
 
   // cuBLASLt's algorithm for a shape: measured, or the library's first guess, asked for once.
@@ -90,8 +97,7 @@ Status Linear::run(const LinearArgs& args, const LaunchOptions& launch) {
 
 Status Linear::run_gated(const GatedLinearArgs& args, const LaunchOptions& launch) {
   if (args.m == 0) return {};
-  if (state_->takes_skinny(args.m, 2 * args.inner, args.k) &&
-      skinny_serves_gated(args.m, args.inner, args.k)) {
+  if (state_->takes_skinny_gated(args)) {
     return run_skinny_gated(args, state_->skinny_workspace.as<void>(), state_->num_sms, launch);
   }
   LinearArgs product;

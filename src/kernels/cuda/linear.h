@@ -13,8 +13,9 @@
 
 namespace bifocal::kernels::cuda {
 
-// out = x W' (+ bias) (+ residual), f32 accumulation, one rounding at the end. Pointers are device memory,
-// 16-byte aligned; K is a multiple of 8.
+// out = x W' (+ bias) (+ residual), f32 accumulation. The result is rounded once, but some of cuBLASLt's
+// algorithms round the product before they add the residual. Pointers are device memory, 16-byte aligned; K
+// is a multiple of 8.
 struct LinearArgs {
   const uint16_t* x = nullptr;  // bf16 [M, K]
   const uint16_t* w = nullptr;  // bf16 [N, K], as checkpoints keep it

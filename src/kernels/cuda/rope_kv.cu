@@ -2,6 +2,8 @@
 // token each compute its cosines and sines anew, which is less work than a table's traffic.
 #include <cuda_runtime.h>
 
+#include <algorithm>
+
 #include "kernels/cuda/bf16_rows.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/launch.h"
@@ -48,58 +50,60 @@ __global__ void __launch_bounds__(kWarps * 32) rope_kv_kernel(const RopeKv args)
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int first = static_cast<int>(threadIdx.x) % 32 * kPer;
   const int all_heads = args.num_heads + 2 * args.num_kv_heads;
-  const int head = static_cast<int>(blockIdx.y) * kWarps + warp;
-  if (head >= all_heads) return;
-  const bool is_q = head < args.num_heads;
-  const bool is_v = head >= args.num_heads + args.num_kv_heads;
-  const int64_t slot = is_q ? 0 : args.kv_slots[token];
-  if (slot < 0) return;
+  for (int head = static_cast<int>(blockIdx.y) * kWarps + warp; head < all_heads;
+       head += static_cast<int>(gridDim.y) * kWarps) {
+    const bool is_q = head < args.num_heads;
+    const bool is_v = head >= args.num_heads + args.num_kv_heads;
+    const int64_t slot = is_q ? 0 : args.kv_slots[token];
+    if (slot < 0) continue;
 
-  float x[kPer];
-  const auto in =
-      *reinterpret_cast<const Vector*>(args.qkv + (int64_t{token} * all_heads + head) * kD + first);
+    float x[kPer];
+    const auto in =
+        *reinterpret_cast<const Vector*>(args.qkv + (int64_t{token} * all_heads + head) * kD + first);
 #pragma unroll
-  for (int e = 0; e < kPer; ++e) x[e] = bf16_to_float(in.v[e]);
-  if (args.bias != nullptr) {
-    const auto bias = *reinterpret_cast<const Vector*>(args.bias + head * kD + first);
+    for (int e = 0; e < kPer; ++e) x[e] = bf16_to_float(in.v[e]);
+    if (args.bias != nullptr) {
+      const auto bias = *reinterpret_cast<const Vector*>(args.bias + head * kD + first);
 #pragma unroll
-    for (int e = 0; e < kPer; ++e) x[e] += bf16_to_float(bias.v[e]);
-  }
-  const uint16_t* norm = is_v ? nullptr : is_q ? args.q_norm : args.k_norm;
-  if (norm != nullptr) {
-    float sum = 0.0F;
-#pragma unroll
-    for (int e = 0; e < kPer; ++e) sum += x[e] * x[e];
-    const float scale = rsqrtf(warp_sum(sum) / static_cast<float>(kD) + args.norm_eps);
-    const auto weight = *reinterpret_cast<const Vector*>(norm + first);
-#pragma unroll
-    for (int e = 0; e < kPer; ++e) x[e] *= scale * bf16_to_float(weight.v[e]);
-  }
-  if (!is_v) {
-#pragma unroll
-    for (int e = 0; e < kPer; ++e) heads[warp][first + e] = x[e];
-    __syncwarp();
-#pragma unroll
-    for (int e = 0; e < kPer; ++e) {
-      const int d = first + e;
-      if (d >= args.rotary_dim) continue;
-      const bool second = args.interleaved ? d % 2 != 0 : d >= pairs;
-      const int pair = args.interleaved ? d / 2 : second ? d - pairs : d;
-      const float partner = heads[warp][args.interleaved ? d ^ 1 : second ? pair : d + pairs];
-      x[e] = x[e] * cosines[pair] + (second ? partner : -partner) * sines[pair];
+      for (int e = 0; e < kPer; ++e) x[e] += bf16_to_float(bias.v[e]);
     }
-  }
-  Vector out;
+    const uint16_t* norm = is_v ? nullptr : is_q ? args.q_norm : args.k_norm;
+    if (norm != nullptr) {
+      float sum = 0.0F;
 #pragma unroll
-  for (int e = 0; e < kPer; ++e) out.v[e] = float_to_bf16(x[e]);
-  uint16_t* to = args.q + (int64_t{token} * args.num_heads + head) * kD;
-  if (!is_q) {
-    const int kv_head = (head - args.num_heads) % args.num_kv_heads;
-    to =
-        (is_v ? args.v : args.k) +
-        ((slot / args.page_size * args.num_kv_heads + kv_head) * args.page_size + slot % args.page_size) * kD;
+      for (int e = 0; e < kPer; ++e) sum += x[e] * x[e];
+      const float scale = rsqrtf(warp_sum(sum) / static_cast<float>(kD) + args.norm_eps);
+      const auto weight = *reinterpret_cast<const Vector*>(norm + first);
+#pragma unroll
+      for (int e = 0; e < kPer; ++e) x[e] *= scale * bf16_to_float(weight.v[e]);
+    }
+    if (!is_v) {
+      __syncwarp();  // the head before has been read
+#pragma unroll
+      for (int e = 0; e < kPer; ++e) heads[warp][first + e] = x[e];
+      __syncwarp();
+#pragma unroll
+      for (int e = 0; e < kPer; ++e) {
+        const int d = first + e;
+        if (d >= args.rotary_dim) continue;
+        const bool second = args.interleaved ? d % 2 != 0 : d >= pairs;
+        const int pair = args.interleaved ? d / 2 : second ? d - pairs : d;
+        const float partner = heads[warp][args.interleaved ? d ^ 1 : second ? pair : d + pairs];
+        x[e] = x[e] * cosines[pair] + (second ? partner : -partner) * sines[pair];
+      }
+    }
+    Vector out;
+#pragma unroll
+    for (int e = 0; e < kPer; ++e) out.v[e] = float_to_bf16(x[e]);
+    uint16_t* to = args.q + (int64_t{token} * args.num_heads + head) * kD;
+    if (!is_q) {
+      const int kv_head = (head - args.num_heads) % args.num_kv_heads;
+      to = (is_v ? args.v : args.k) +
+           ((slot / args.page_size * args.num_kv_heads + kv_head) * args.page_size + slot % args.page_size) *
+               kD;
+    }
+    *reinterpret_cast<Vector*>(to + first) = out;
   }
-  *reinterpret_cast<Vector*>(to + first) = out;
 }
 
 }  // namespace
@@ -111,8 +115,10 @@ Status rope_kv(const RopeKv& args, const LaunchOptions& launch) {
                             std::to_string(args.rotary_dim) + " of " + std::to_string(args.head_dim));
   }
   const int heads = args.num_heads + 2 * args.num_kv_heads;
-  const dim3 grid(static_cast<unsigned>(args.num_tokens),
-                  static_cast<unsigned>((heads + kWarps - 1) / kWarps));
+  constexpr int kBlocks = 1056;  // enough to fill the device
+  const int most = (heads + kWarps - 1) / kWarps;
+  const int blocks = std::clamp((kBlocks + args.num_tokens - 1) / args.num_tokens, 1, most);
+  const dim3 grid(static_cast<unsigned>(args.num_tokens), static_cast<unsigned>(blocks));
   const auto run = [&](auto kernel) {
     return launch_kernel(kernel, grid, kWarps * 32, 0, launch, "rope_kv", args);
   };

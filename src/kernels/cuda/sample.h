@@ -2,9 +2,9 @@
 //
 // The same arithmetic in the same order gives the same token, bit for bit: the maximum and its lowest id, the
 // sums of exponentials by blocks of 128, the order of candidates, the draw. One case is computed another way:
-// when more than kSampleCandidates tokens take part after truncation (a nucleus of a very flat distribution),
-// the nucleus is found by bisection and its sum taken in order of ids instead of size, which can move its
-// border by one token when the sum meets top_p to the last bits of a double.
+// where more than kSampleCandidates tokens may be drawn after top_k, top_p or min_p, the border of that set
+// is found by halving, and sums over it are taken in another order than on the CPU. Their last bit of a
+// double may differ, and the token where a border or the draw meets it exactly.
 //
 // What the engine applies before the draw (bias, penalties, banned tokens) and log-probabilities stay on the
 // CPU.

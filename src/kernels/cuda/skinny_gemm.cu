@@ -1,4 +1,4 @@
-// One warp copies, two warpgroups multiply. The copies of W start before the kernel ahead has ended.
+// One warp copies, a warpgroup multiplies. The copies of W start before the kernel ahead has ended.
 #include "kernels/cuda/skinny_gemm.h"
 
 #include <cuda_runtime.h>
@@ -16,23 +16,27 @@
 namespace bifocal::kernels::cuda {
 namespace {
 
-constexpr int kRows = 128;       // of W in a tile
-constexpr int kPanel = 64;       // columns: 128 bytes, the width of the swizzle
-constexpr int kPiecePanels = 2;  // of a piece, so that 256 bytes of each row are read together
-constexpr int kGroupRows = 8;    // after so many rows the swizzle repeats
+constexpr int kPanel = 64;     // columns: 128 bytes, the width of the swizzle
+constexpr int kGroupRows = 8;  // after so many rows the swizzle repeats
+constexpr int kGroupBytes = kGroupRows * kPanel * 2;
+constexpr int kRows = 64;   // of W in a tile
+constexpr int kPanels = 4;  // of a piece: long runs along K favour memory
 constexpr int kWarpgroups = kRows / 64;
-constexpr int kConsumers = kWarpgroups * 128;
-constexpr int kThreads = kConsumers + 32;
 constexpr int kMaxCounters = 1 << 14;
-constexpr int kPanelBytes = kRows * kPanel * 2;
 
 enum class Result { bf16, f32, gated };
 
-template <int kTokens>
+// A piece is kRows rows of W by kPanels panels, as groups of rows, of each group one panel after the other,
+// and the same panels of all of x.
+template <int kTokensOf>
 struct Shape {
+  static constexpr int kTokens = kTokensOf;
+  static constexpr int kConsumers = kWarpgroups * 128;
+  static constexpr int kThreads = kConsumers + 32;
+  static constexpr int kWBytes = kRows * kPanels * kPanel * 2;
   static constexpr int kXPanelBytes = kTokens * kPanel * 2;
-  static constexpr int kStageBytes = kPiecePanels * (kPanelBytes + kXPanelBytes);
-  static constexpr int kStages = 208 * 1024 / kStageBytes;
+  static constexpr int kStageBytes = kWBytes + kPanels * kXPanelBytes;
+  static constexpr int kStages = 222 * 1024 / kStageBytes;
   static constexpr int kBytes = kStages * (kStageBytes + 16) + 1024;
 };
 
@@ -40,6 +44,7 @@ struct SkinnyParams {
   CUtensorMap w_map;
   CUtensorMap x_map;
   int64_t num_pieces;  // of W
+  int tile_groups;     // what the groups' coordinate moves on by from tile to tile
   int tile_pieces;     // of a tile, along K
   int m;
   int n;  // columns of the result
@@ -62,35 +67,28 @@ __device__ int cta_of(const SkinnyParams& params, int64_t piece) {
   return static_cast<int>(((piece + 1) * gridDim.x - 1) / params.num_pieces);
 }
 
-template <int kTokens>
+template <class S>
 struct Ring {
-  using S = Shape<kTokens>;
   uint8_t* stages;
   uint64_t* full;
   uint64_t* empty;
 
   __device__ uint8_t* w(int slot) const { return stages + slot * S::kStageBytes; }
-  __device__ uint8_t* x(int slot) const { return w(slot) + kPiecePanels * kPanelBytes; }
+  __device__ uint8_t* x(int slot) const { return w(slot) + S::kWBytes; }
 };
 
-template <int kTokens, bool kGated>
-__device__ void produce(const SkinnyParams& params, const Ring<kTokens>& ring) {
-  using S = Shape<kTokens>;
+template <class S>
+__device__ void produce(const SkinnyParams& params, const Ring<S>& ring) {
   const Run run = run_of(params, static_cast<int>(blockIdx.x));
   const auto load_w = [&](int64_t piece, int slot) {
     const int tile = static_cast<int>(piece / params.tile_pieces);
-    const int panel = static_cast<int>(piece % params.tile_pieces) * kPiecePanels;
+    const int panel = static_cast<int>(piece % params.tile_pieces) * kPanels;
     mbarrier_expect(&ring.full[slot], S::kStageBytes);
-    if constexpr (kGated) {
-      // Eight rows of the gate and eight of the other half in turn: a thread then holds both of a result.
-      load_tensor_5d(ring.w(slot), &params.w_map, &ring.full[slot], 0, 0, 0, tile * kRows / (2 * kGroupRows),
-                     panel, kEvictFirst);
-    } else {
-      load_tensor_3d(ring.w(slot), &params.w_map, &ring.full[slot], 0, tile * kRows, panel, kEvictFirst);
-    }
+    load_tensor_5d(ring.w(slot), &params.w_map, &ring.full[slot], 0, 0, panel, 0, tile * params.tile_groups,
+                   kEvictFirst);
   };
   const auto load_x = [&](int64_t piece, int slot) {
-    const int panel = static_cast<int>(piece % params.tile_pieces) * kPiecePanels;
+    const int panel = static_cast<int>(piece % params.tile_pieces) * kPanels;
     load_tensor_3d(ring.x(slot), &params.x_map, &ring.full[slot], 0, 0, panel, kEvictLast);
   };
   const int ahead = static_cast<int>(min(int64_t{S::kStages}, run.end - run.begin));
@@ -106,9 +104,10 @@ __device__ void produce(const SkinnyParams& params, const Ring<kTokens>& ring) {
 }
 
 // What a warpgroup does with its 64 rows of a tile.
-template <int kTokens, Result kResult>
+template <class S, Result kResult>
 class Finisher {
  public:
+  static constexpr int kTokens = S::kTokens;
   static constexpr int kValues = kTokens / 2;  // of a thread
 
   __device__ Finisher(const SkinnyParams& params, int* last) : params_(params), last_(last) {}
@@ -234,13 +233,12 @@ class Finisher {
   int* last_;
 };
 
-template <int kTokens, Result kResult>
-__device__ void consume(const SkinnyParams& params, const Ring<kTokens>& ring, int* last) {
-  using S = Shape<kTokens>;
-  constexpr int kValues = kTokens / 2;
+template <class S, Result kResult>
+__device__ void consume(const SkinnyParams& params, const Ring<S>& ring, int* last) {
+  constexpr int kValues = S::kTokens / 2;
   const int warpgroup = static_cast<int>(threadIdx.x) / 128;
   const Run run = run_of(params, static_cast<int>(blockIdx.x));
-  Finisher<kTokens, kResult> finisher(params, last);
+  Finisher<S, kResult> finisher(params, last);
   grid_dependency_wait();  // what is added to the result
   float d[kValues];
   RingCursor<S::kStages> at;
@@ -249,44 +247,38 @@ __device__ void consume(const SkinnyParams& params, const Ring<kTokens>& ring, i
     const int tile = static_cast<int>(piece / params.tile_pieces);
     const int first = static_cast<int>(piece % params.tile_pieces);
     const int count = static_cast<int>(min(run.end - piece, int64_t{params.tile_pieces - first}));
-    int previous = -1;
     for (int i = 0; i < count; ++i, at.advance()) {
       mbarrier_wait(&ring.full[at.slot], at.phase);
       wgmma_touch(d);
       wgmma_fence();
-      const WgmmaMatrix<1024, 0> w(smem_address(ring.w(at.slot)) +
-                                   static_cast<uint32_t>(warpgroup) * 64 * 128);
-      const WgmmaMatrix<1024, 0> x(smem_address(ring.x(at.slot)));
+      const WgmmaMatrix<kPanels * kGroupBytes, 0> w(
+          smem_address(ring.w(at.slot)) + static_cast<uint32_t>(warpgroup) * (S::kWBytes / kWarpgroups));
+      const WgmmaMatrix<kGroupBytes, 0> x(smem_address(ring.x(at.slot)));
 #pragma unroll
-      for (uint32_t panel = 0; panel < kPiecePanels; ++panel) {
+      for (uint32_t panel = 0; panel < kPanels; ++panel) {
 #pragma unroll
         for (uint32_t step = 0; step < kPanel / 16; ++step) {
-          wgmma_shared<kTokens>(d, w.plus(panel * kPanelBytes + step * 32),
-                                x.plus(panel * S::kXPanelBytes + step * 32), i > 0 || panel > 0 || step > 0);
+          wgmma_shared<S::kTokens>(d, w.plus(panel * kGroupBytes + step * 32),
+                                   x.plus(panel * S::kXPanelBytes + step * 32),
+                                   i > 0 || panel > 0 || step > 0);
         }
       }
       wgmma_commit();
-      if (previous >= 0) {
-        wgmma_wait<1>();
-        if (threadIdx.x % 128 == 0) mbarrier_arrive(&ring.empty[previous]);
-      }
-      previous = at.slot;
+      wgmma_wait<0>();
+      if (threadIdx.x % 128 == 0) mbarrier_arrive(&ring.empty[at.slot]);
     }
-    wgmma_wait<0>();
     wgmma_touch(d);
-    if (threadIdx.x % 128 == 0) mbarrier_arrive(&ring.empty[previous]);
     finisher.finish(d, tile, first, count);
     piece += count;
   }
 }
 
-template <int kTokens, Result kResult>
-__global__ void __launch_bounds__(kThreads, 1) skinny_kernel(const __grid_constant__ SkinnyParams params) {
-  using S = Shape<kTokens>;
+template <class S, Result kResult>
+__global__ void __launch_bounds__(S::kThreads, 1) skinny_kernel(const __grid_constant__ SkinnyParams params) {
   extern __shared__ uint8_t memory[];
   __shared__ int last[kWarpgroups];
   const uint32_t start = smem_address(memory);
-  Ring<kTokens> ring;
+  Ring<S> ring;
   ring.stages = memory + ((1024 - start % 1024) % 1024);  // the swizzle counts from multiples of 1,024
   ring.full = reinterpret_cast<uint64_t*>(ring.stages + S::kStages * S::kStageBytes);
   ring.empty = ring.full + S::kStages;
@@ -301,63 +293,77 @@ __global__ void __launch_bounds__(kThreads, 1) skinny_kernel(const __grid_consta
     mbarrier_init_fence();
   }
   __syncthreads();
-  if (threadIdx.x < kConsumers) {
-    consume<kTokens, kResult>(params, ring, last);
-  } else if (threadIdx.x == kConsumers) {
-    produce<kTokens, kResult == Result::gated>(params, ring);
+  if (threadIdx.x < S::kConsumers) {
+    consume<S, kResult>(params, ring, last);
+  } else if (threadIdx.x == S::kConsumers) {
+    produce<S>(params, ring);
   }
 }
 
-template <int kTokens, Result kResult>
-Status launch_skinny(const SkinnyParams& params, int num_sms, const LaunchOptions& launch) {
-  const auto kernel = skinny_kernel<kTokens, kResult>;
-  constexpr int kBytes = Shape<kTokens>::kBytes;
-  static_assert(kBytes <= 227 * 1024, "an SM's shared memory");
-  BIFOCAL_RETURN_IF_ERROR(to_status(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                                         cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
-                                    "shared memory of the skinny product"));
+// W as the copies see it: groups of rows of each of `halves` parts of W, which stand in turns in a tile.
+struct Weights {
+  const uint16_t* w;
+  int rows;
+  int halves;
+};
+
+template <class S, Result kResult>
+Status launch_skinny(SkinnyParams params, const LinearArgs& args, const Weights& weights, int num_sms,
+                     const LaunchOptions& launch) {
+  static_assert(S::kBytes <= 227 * 1024, "an SM's shared memory");
+  const int panels = args.k / kPanel;
+  const int64_t row_bytes = int64_t{args.k} * 2;
+  const std::array<TensorMapDim, 3> x_dims = {
+      {{kPanel, 0, kPanel}, {args.m, row_bytes, S::kTokens}, {panels, kPanel * 2, kPanels}}};
+  BIFOCAL_RETURN_IF_ERROR(make_tensor_map(args.x, x_dims, &params.x_map));
+  const int half_rows = weights.rows / weights.halves;
+  params.tile_groups = kRows / kGroupRows / weights.halves;
+  const std::array<TensorMapDim, 5> w_dims = {
+      {{kPanel, 0, kPanel},
+       {kGroupRows, row_bytes, kGroupRows},
+       {panels, kPanel * 2, kPanels},
+       {weights.halves, half_rows * row_bytes, weights.halves},
+       {half_rows / kGroupRows, kGroupRows * row_bytes, params.tile_groups}}};
+  BIFOCAL_RETURN_IF_ERROR(make_tensor_map(weights.w, w_dims, &params.w_map));
+  params.tile_pieces = (panels + kPanels - 1) / kPanels;
+  params.num_pieces = int64_t{(weights.rows + kRows - 1) / kRows} * params.tile_pieces;
+  const auto kernel = skinny_kernel<S, kResult>;
+  BIFOCAL_RETURN_IF_ERROR(
+      to_status(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                     cudaFuncAttributeMaxDynamicSharedMemorySize, S::kBytes),
+                "shared memory of the skinny product"));
   const auto ctas = static_cast<unsigned>(std::min<int64_t>(num_sms, params.num_pieces));
-  return launch_kernel(kernel, dim3(ctas), kThreads, kBytes, launch, "the skinny product", params);
+  return launch_kernel(kernel, dim3(ctas), S::kThreads, S::kBytes, launch, "the skinny product", params);
 }
 
 template <Result kResult>
-Status launch_tokens(const SkinnyParams& params, int num_sms, const LaunchOptions& launch) {
-  if (params.m <= 8) return launch_skinny<8, kResult>(params, num_sms, launch);
-  if (params.m <= 16) return launch_skinny<16, kResult>(params, num_sms, launch);
-  if (params.m <= 32) return launch_skinny<32, kResult>(params, num_sms, launch);
-  return launch_skinny<64, kResult>(params, num_sms, launch);
-}
-
-int padded_tokens(int m) {
-  return m <= 8 ? 8 : m <= 16 ? 16 : m <= 32 ? 32 : 64;
-}
-
-// What does not depend on the kind of result. `rows` of W.
-Status describe(const uint16_t* x, int m, int rows, int k, void* workspace, SkinnyParams* params) {
-  const int panels = k / kPanel;
-  const int tiles = (rows + kRows - 1) / kRows;
-  params->m = m;
-  params->tile_pieces = (panels + kPiecePanels - 1) / kPiecePanels;
-  params->num_pieces = int64_t{tiles} * params->tile_pieces;
-  params->counters = static_cast<int*>(workspace);
-  params->parts = reinterpret_cast<float4*>(params->counters + kMaxCounters);
-  const int64_t row_bytes = int64_t{k} * 2;
-  const std::array<TensorMapDim, 3> dims = {
-      {{kPanel, 0, kPanel}, {m, row_bytes, padded_tokens(m)}, {panels, kPanel * 2, kPiecePanels}}};
-  return make_tensor_map(x, dims, &params->x_map);
+Status launch_tokens(const LinearArgs& args, const Weights& weights, void* workspace, int num_sms,
+                     const LaunchOptions& launch) {
+  SkinnyParams params{};
+  params.m = args.m;
+  params.n = args.n;
+  params.bias = args.bias;
+  params.residual = args.residual;
+  params.out = args.out;
+  params.counters = static_cast<int*>(workspace);
+  params.parts = reinterpret_cast<float4*>(params.counters + kMaxCounters);
+  if (args.m <= 8) return launch_skinny<Shape<8>, kResult>(params, args, weights, num_sms, launch);
+  if (args.m <= 16) return launch_skinny<Shape<16>, kResult>(params, args, weights, num_sms, launch);
+  if (args.m <= 32) return launch_skinny<Shape<32>, kResult>(params, args, weights, num_sms, launch);
+  return launch_skinny<Shape<64>, kResult>(params, args, weights, num_sms, launch);
 }
 
 Status unserved(int m, int n, int k) {
   return unsupported("the skinny product takes 1 to " + std::to_string(kSkinnyMaxM) +
-                     " rows and K a multiple of 64, got M " + std::to_string(m) + ", N " + std::to_string(n) +
-                     ", K " + std::to_string(k));
+                     " rows, N a multiple of 8 and K of 64, got M " + std::to_string(m) + ", N " +
+                     std::to_string(n) + ", K " + std::to_string(k));
 }
 
 }  // namespace
 
 bool skinny_serves(int m, int n, int k) {
-  return m >= 1 && m <= kSkinnyMaxM && k > 0 && k % kPanel == 0 && n > 0 &&
-         (n + kRows - 1) / kRows * kWarpgroups <= kMaxCounters;
+  return m >= 1 && m <= kSkinnyMaxM && k > 0 && k % kPanel == 0 && n > 0 && n % kGroupRows == 0 &&
+         n / 64 + 1 <= kMaxCounters;
 }
 
 bool skinny_serves_gated(int m, int inner, int k) {
@@ -371,37 +377,23 @@ int64_t skinny_workspace_bytes(int num_sms) {
 
 Status run_skinny(const LinearArgs& args, void* workspace, int num_sms, const LaunchOptions& launch) {
   if (!skinny_serves(args.m, args.n, args.k)) return unserved(args.m, args.n, args.k);
-  SkinnyParams params{};
-  BIFOCAL_RETURN_IF_ERROR(describe(args.x, args.m, args.n, args.k, workspace, &params));
-  const int64_t row_bytes = int64_t{args.k} * 2;
-  const std::array<TensorMapDim, 3> dims = {
-      {{kPanel, 0, kPanel}, {args.n, row_bytes, kRows}, {args.k / kPanel, kPanel * 2, kPiecePanels}}};
-  BIFOCAL_RETURN_IF_ERROR(make_tensor_map(args.w, dims, &params.w_map));
-  params.n = args.n;
-  params.bias = args.bias;
-  params.residual = args.residual;
-  params.out = args.out;
-  return args.out_dtype == DType::f32 ? launch_tokens<Result::f32>(params, num_sms, launch)
-                                      : launch_tokens<Result::bf16>(params, num_sms, launch);
+  const Weights weights{args.w, args.n, 1};
+  return args.out_dtype == DType::f32
+             ? launch_tokens<Result::f32>(args, weights, workspace, num_sms, launch)
+             : launch_tokens<Result::bf16>(args, weights, workspace, num_sms, launch);
 }
 
 Status run_skinny_gated(const GatedLinearArgs& args, void* workspace, int num_sms,
                         const LaunchOptions& launch) {
   if (!skinny_serves_gated(args.m, args.inner, args.k)) return unserved(args.m, 2 * args.inner, args.k);
-  SkinnyParams params{};
-  BIFOCAL_RETURN_IF_ERROR(describe(args.x, args.m, 2 * args.inner, args.k, workspace, &params));
-  const int64_t row_bytes = int64_t{args.k} * 2;
-  const std::array<TensorMapDim, 5> dims = {
-      {{kPanel, 0, kPanel},
-       {kGroupRows, row_bytes, kGroupRows},
-       {2, args.inner * row_bytes, 2},
-       {args.inner / kGroupRows, kGroupRows * row_bytes, kRows / (2 * kGroupRows)},
-       {args.k / kPanel, kPanel * 2, kPiecePanels}}};
-  BIFOCAL_RETURN_IF_ERROR(make_tensor_map(args.w, dims, &params.w_map));
-  params.n = args.inner;
-  params.bias = args.bias;
-  params.out = args.out;
-  return launch_tokens<Result::gated>(params, num_sms, launch);
+  LinearArgs product;
+  product.x = args.x;
+  product.m = args.m;
+  product.n = args.inner;
+  product.k = args.k;
+  product.bias = args.bias;
+  product.out = args.out;
+  return launch_tokens<Result::gated>(product, {args.w, 2 * args.inner, 2}, workspace, num_sms, launch);
 }
 
 }  // namespace bifocal::kernels::cuda

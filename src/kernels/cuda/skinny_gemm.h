@@ -1,6 +1,6 @@
 // Matrix products of few rows: what is read is the weights, once, and what limits it is memory.
 //
-// Weights play the part of the tall operand (D' = W x'): a CTA streams tiles of kSkinnyRows weight rows
+// Weights play the part of the tall operand (D' = W x'): a CTA streams tiles of 64 weight rows
 // through a ring in shared memory and multiplies them by all rows of x with wgmma. One CTA per SM; together
 // they cut the whole of W into equal runs of pieces, so that a tile may end in one CTA and begin in another:
 // both leave their part, and the last to arrive adds the parts in order of K. Where runs are cut depends on
@@ -19,7 +19,7 @@ struct GatedLinearArgs;
 
 constexpr int kSkinnyMaxM = 64;
 
-// Whether run_skinny serves the shape: 1 <= M <= 64, K a multiple of 64.
+// Whether run_skinny serves the shape: 1 <= M <= 64, N a multiple of 8, K of 64.
 bool skinny_serves(int m, int n, int k);
 // The same for the gated form, with I a multiple of 8.
 bool skinny_serves_gated(int m, int inner, int k);

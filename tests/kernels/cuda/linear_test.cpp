@@ -61,10 +61,14 @@ class Operands {
 // The largest error beyond one rounding to bf16 (or f32) that f32 sums of these operands may have.
 constexpr double kSlack = 2e-4;
 
-void expect_rounded(const std::vector<uint16_t>& actual, const std::vector<float>& expected) {
+// Some of cuBLASLt's algorithms round a product, here up to 8, before they add the residual.
+constexpr double kTwoRoundings = 0x1p-6;
+
+void expect_rounded(const std::vector<uint16_t>& actual, const std::vector<float>& expected,
+                    double slack = kSlack) {
   ASSERT_EQ(actual.size(), expected.size());
   for (size_t i = 0; i < actual.size(); ++i) {
-    ASSERT_TRUE(is_rounded(actual[i], static_cast<double>(expected[i]), kSlack)) << "element " << i;
+    ASSERT_TRUE(is_rounded(actual[i], static_cast<double>(expected[i]), slack)) << "element " << i;
   }
 }
 
@@ -94,8 +98,9 @@ class Skinny {
 };
 
 const std::vector<LinearCase> kSkinnyCases = {
-    {1, 1, 64},     {1, 10240, 5120}, {4, 5120, 8192}, {5, 300, 128},    {8, 130, 192},   {9, 1000, 1024},
-    {16, 129, 320}, {17, 6144, 4096}, {33, 127, 4096}, {64, 5120, 2560}, {64, 8192, 512}, {3, 20001, 64}};
+    {1, 8, 64},      {1, 10240, 5120}, {4, 5120, 8192},  {5, 304, 128},   {8, 136, 192},
+    {9, 1000, 1024}, {16, 120, 320},   {17, 6144, 4096}, {33, 128, 4096}, {64, 5120, 2560},
+    {64, 8192, 512}, {3, 20008, 64},   {32, 20008, 448}, {40, 3000, 960}};
 
 TEST(SkinnyGemm, AgreesWithTheReference) {
   REQUIRE_GPU();
@@ -243,6 +248,7 @@ TEST(SkinnyGemm, SaysWhatItServes) {
   EXPECT_FALSE(skinny_serves(65, 128, 64));
   EXPECT_FALSE(skinny_serves(0, 128, 64));
   EXPECT_FALSE(skinny_serves(1, 128, 96));
+  EXPECT_FALSE(skinny_serves(1, 132, 64));
   EXPECT_FALSE(skinny_serves_gated(1, 12, 64));
   LinearArgs args;
   args.m = 65;
@@ -277,7 +283,8 @@ TEST(Linear, AgreesWithTheReference) {
       for (const bool bias : {false, true}) {
         for (const bool residual : {false, true}) {
           const LinearArgs args = operands.args(bias, residual);
-          ASSERT_NO_FATAL_FAILURE(expect_rounded(run(*linear, args), operands.reference(args)));
+          ASSERT_NO_FATAL_FAILURE(expect_rounded(run(*linear, args), operands.reference(args),
+                                                 residual ? kTwoRoundings : kSlack));
         }
       }
     }
@@ -292,13 +299,14 @@ TEST(Linear, AddsIntoTheResidualInPlace) {
     const LinearCase c{m, 1024, 512};
     const Operands operands(c);
     LinearArgs args = operands.args(false, true);
+    SCOPED_TRACE(std::to_string(m) + " rows, " + linear->describe(m, c.n, c.k));
     const auto expected = operands.reference(args);
     args.out = const_cast<uint16_t*>(args.residual);
     ASSERT_TRUE(linear->run(args, {}).ok());
     ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
     std::vector<uint16_t> actual(expected.size());
     cudaMemcpy(actual.data(), args.out, actual.size() * sizeof(uint16_t), cudaMemcpyDeviceToHost);
-    ASSERT_NO_FATAL_FAILURE(expect_rounded(actual, expected));
+    ASSERT_NO_FATAL_FAILURE(expect_rounded(actual, expected, kTwoRoundings));
   }
 }
 
