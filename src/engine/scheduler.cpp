@@ -55,7 +55,8 @@ Status Scheduler::validate(int64_t prompt_len, int num_choices) const {
   const int64_t window_pages = num_choices * window_pages_of_choice(std::numeric_limits<int32_t>::max());
   if (windows_limit_ && window_pages > pool_.window()->num_pages()) {
     return invalid_argument(
-        fmt::format("n is {}: the windows of so many choices need {} pages of {} tokens, the server has {}",
+        fmt::format("n is {}: the windows of so many choices need {} pages of {} tokens, the server has {}; "
+                    "ask for fewer at a time",
                     num_choices, window_pages, pool_.page_size(), pool_.window()->num_pages()));
   }
   return {};

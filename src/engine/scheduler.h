@@ -56,9 +56,8 @@ struct SchedulerCounters {
 // - When pages run out, running sequences are retracted: of the class that was served most, the youngest
 //   first; but never the oldest of all, which therefore always finishes. A retracted sequence keeps its
 //   tokens, goes back to its place in the queue and is computed again, save what the prefix tree still has.
-// - Window pages never run out: a sequence's window holds a fixed number at most, and admission counts on
-// that.
-//   What is left over bounds the chunks of a step, which lie in window pages until they are computed.
+// - Window pages never run out: a sequence's window holds so many at most, and admission counts them. What is
+//   left over bounds the chunks of a step, which lie in window pages until they are computed.
 // - Pages enter the prefix tree at the end of each prefill chunk (whole pages) and when a sequence ends or is
 //   retracted: only those of sequences whose last logits were valid.
 class Scheduler {
@@ -89,7 +88,6 @@ class Scheduler {
   void check_invariants() const;
 
  private:
-  void check_window_invariants(const kv::WindowPages& window, const std::vector<int32_t>& holders) const;
   struct Budget {
     int rows = 0;              // of prompts, and of outputs that are computed again
     int logits = 0;            // for prompt logprobs
@@ -135,6 +133,8 @@ class Scheduler {
   void advance(Sequence& sequence, const StepSequence& rows);
   void branch(Sequence& trunk, int choice, int32_t token);
   void take_token(Sequence& sequence, const SampleResult& sample);
+
+  void check_window_invariants(const kv::WindowPages& window, const std::vector<int32_t>& holders) const;
 
   SchedulerOptions options_;
   kv::PagePool& pool_;

@@ -122,6 +122,15 @@ TEST(MemoryPlan, BothKindsOfPagesComeFromOneBudget) {
   EXPECT_LE(plan_memory(n, o)->kv_bytes() + 116 * kMiB, n.usable_bytes / 2);
 }
 
+TEST(MemoryPlan, WithoutWindowPagesAllLayersLieInAllPages) {
+  MemoryNeeds n = gpt_oss_needs();
+  n.window = 0;  // as for a device that has none
+  const auto plan = plan_memory(n, options());
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->num_window_pages, 0);
+  EXPECT_EQ(plan->page_bytes, 24U * 8 * 128 * 16 * 2);
+}
+
 TEST(MemoryPlan, AModelOfWindowsAloneTakesAsMuchAsTheyHold) {
   MemoryNeeds n = gpt_oss_needs();
   for (kv::LayerShape& layer : n.layers) layer.windowed = true;
