@@ -47,6 +47,7 @@ struct BreakdownRow {
   double dram_read_bytes_per_s = 0;
 };
 // The limit of an operation is what takes longer at the machine's best: its arithmetic or its bytes.
+// Small models are quicker than that where their weights stay in the caches.
 // bf16_attention: attention multiplies with the bf16 instructions.
 Table to_table(const std::vector<BreakdownRow>& rows, const Ceilings& limits, bool bf16_attention);
 

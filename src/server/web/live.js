@@ -1,10 +1,12 @@
 // Polls /live and turns counters into what happened since the last time.
 const POLL_MS = 1000;
 const LATENCY_WINDOW_S = 30;
+const LONGEST_GAP_S = 10;
 
 const live = {
   samples: [],  // the latest answers, oldest first
   timer: 0,
+  turn: 0,
   info: null,  // the latest
 
   start() {
@@ -24,10 +26,18 @@ const live = {
 
   async poll() {
     clearTimeout(this.timer);
+    if (document.hidden) {  // who can't be seen doesn't ask
+      document.addEventListener("visibilitychange", () => this.poll(), { once: true });
+      return;
+    }
+    const turn = ++this.turn;  // a later call takes over
     try {
-      this.take(await api.get("/live"));
+      const answer = await api.get("/live");
+      if (turn !== this.turn) return;
+      this.take(answer);
       showAlert("");
     } catch (error) {
+      if (turn !== this.turn) return;
       if (error.status === 401) {
         this.state("locked", "failed");
         askForKey(api.key ? "This key is not accepted." : "");
@@ -54,8 +64,9 @@ const live = {
     this.samples.push(now);
     if (this.samples.length > LATENCY_WINDOW_S + 1) this.samples.shift();
     const seconds = before ? (now.time_ms - before.time_ms) / 1000 : 0;
-    if (before && (seconds <= 0 || now.engine.steps < before.engine.steps)) {
-      this.samples = [now];  // another process answers now
+    if (before && (seconds <= 0 || seconds > LONGEST_GAP_S || now.engine.steps < before.engine.steps)) {
+      this.samples = [now];  // nobody looked for a while, or another process answers now
+      for (const plot of Object.values(this.plots)) plot.add({});
       return;
     }
     this.draw(now, before, seconds);
