@@ -1,8 +1,10 @@
 """What a person sees: exit codes, messages and generated pages of the binary."""
+import json
 import os
 import pathlib
 import re
 import subprocess
+import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -121,6 +123,46 @@ class Cli(unittest.TestCase):
         self.assertEqual(done.stdout.count("**"), 2, done.stdout)
         for backends in ("tiled ", "streaming ", "tiled,streaming"):
             self.assertIn(f"| {backends}", done.stdout)
+
+    def test_bench_serving_prints_the_block_and_appends_a_line(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out = os.path.join(folder, "out.jsonl")
+            for backend in ("bifocal", "openai", "openai-chat"):
+                done = bifocal("bench", "serving", "--model", MODEL, "--backend", backend, "--num-prompts", "6", "--random-input-len", "20",
+                               "--random-output-len", "5", "--random-range-ratio", "1", "--output-file", out, "--output-details")
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn("Total generated tokens:                  30        \n", done.stdout)
+                self.assertIn("P99 ITL (ms):", done.stdout)
+            lines = [json.loads(line) for line in pathlib.Path(out).read_text().splitlines()]
+        self.assertEqual([line["backend"] for line in lines], ["bifocal", "openai", "openai-chat"])
+        self.assertEqual(lines[0]["output_lens"], [5] * 6)
+
+    def test_bench_serving_needs_a_server(self):
+        done = bifocal("bench", "serving")
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("--base-url", done.stderr)
+        done = bifocal("bench", "serving", "--base-url", "http://127.0.0.1:1", "--ready-check-timeout-sec", "0")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("http://127.0.0.1:1", done.stderr)
+
+    def test_bench_offline_prints_its_block(self):
+        done = bifocal("bench", "offline", MODEL, "--num-prompts", "4", "--random-input-len", "20", "--random-output-len", "5")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("Offline Throughput Benchmark Result", done.stdout)
+        self.assertIn("Successful requests:                     4         \n", done.stdout)
+
+    def test_bench_compare_has_a_column_per_configuration(self):
+        done = bifocal("bench", "compare", "--config", "prefill=tiled,decode=streaming", "--config", "default", MODEL,
+                       "--workload", "20/4/2,40/4/1", "--repeats", "1")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stdout.count("**"), 4, done.stdout)
+        self.assertIn("| prefill=tiled,decode=streaming | default", done.stdout)
+        for words, part in ((["--config", "prefill"], "KEY=VALUE"), (["--config", "no-such=1"], "no-such"),
+                            (["--config", "decode=none"], "none"), ([], "--config"),
+                            (["--config", "default", "--workload", "20/4"], "20/4")):
+            done = bifocal("bench", "compare", MODEL, *words)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(part, done.stderr)
 
 
 if __name__ == "__main__":

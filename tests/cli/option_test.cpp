@@ -43,6 +43,17 @@ TEST(Options, ModelMayBePositionalOrAFlag) {
   EXPECT_FALSE(parse_options(serve_command(settings), {}).ok());
 }
 
+TEST(Options, ListsSplitAtCommasUnlessTheirWordsAreWhole) {
+  std::vector<std::string> split, whole;
+  Option first{"Group", "--split", "LIST", "help", &split};
+  Option second{"Group", "--whole", "TEXT", "help", &whole};
+  second.whole_words = true;
+  const Command command{"test", "", {first, second}};
+  ASSERT_TRUE(parse_options(command, {"--split", "a,b", "--whole", "a=1,b=2", "--whole", "c"}).ok());
+  EXPECT_EQ(split, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(whole, (std::vector<std::string>{"a=1,b=2", "c"}));
+}
+
 TEST(Options, RefusalsNameTheFlag) {
   const std::vector<std::vector<std::string>> wrong = {
       {"m", "--port", "70000"},    {"m", "--port", "x"},        {"m", "--page-size", "-1"},
