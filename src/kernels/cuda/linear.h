@@ -60,7 +60,8 @@ class Linear {
   Status run(const LinearArgs& args, const LaunchOptions& launch);
   Status run_gated(const GatedLinearArgs& args, const LaunchOptions& launch);
 
-  // The kind that run takes for a shape, for logs: "cublaslt 128x64 split 3", "skinny".
+  // The kind that run takes for a shape, for logs: "cublaslt 66 tile 15 stages 35 split 3 scheme 2",
+  // "skinny".
   std::string describe(int m, int n, int k);
 
   // Times every candidate for a shape, with weights that no cache holds, and adds the fastest to the table;
