@@ -130,8 +130,9 @@ Expected<EnginePlan> plan_engine(const ModelOutline& model, const EngineOptions&
   needs.workspace_bytes = model.workspace_bytes(plan.limits.max_rows, plan.limits.max_logit_rows);
   needs.logit_bytes = Runner::logit_bytes(plan.limits, spec.vocab_size);
   needs.layers = model::kv_layer_shapes(spec);
-  // The GPU keeps every layer in the pages of all.
-  needs.window = options.attention.device == DeviceKind::cpu ? model::kv_window(spec) : 0;
+  const bool on_cpu = options.attention.device == DeviceKind::cpu;
+  needs.on_demand = on_cpu;
+  needs.window = on_cpu ? model::kv_window(spec) : 0;  // a GPU keeps every layer in the pages of all
   needs.prefill_tokens = scheduler.prefill_tokens;
   needs.context_length = options.context_length;
   BIFOCAL_ASSIGN_OR_RETURN(needs.usable_bytes, usable_bytes(options.attention.device));

@@ -200,8 +200,8 @@ std::string MemoryPlan::table() const {
   };
   line("weights", needs.weight_bytes, "");
   line("KV pages", full_kv_bytes(),
-       fmt::format("{} pages x {} tokens = {} tokens ({}); taken as it is used", num_pages, page_size,
-                   kv_tokens(), kv_reason));
+       fmt::format("{} pages x {} tokens = {} tokens ({}){}", num_pages, page_size, kv_tokens(), kv_reason,
+                   needs.on_demand ? "; taken as it is used" : ""));
   if (num_window_pages > 0) {
     line("KV windows", window_kv_bytes(),
          fmt::format("{} pages x {} tokens, for layers that see {} tokens", num_window_pages, page_size,
@@ -209,7 +209,7 @@ std::string MemoryPlan::table() const {
   }
   line("workspace", needs.workspace_bytes, "");
   line("plan buffers", needs.plan_buffer_bytes, "");
-  line("logits", needs.logit_bytes, "taken as it is used");
+  line("logits", needs.logit_bytes, needs.on_demand ? "taken as it is used" : "");
   line("total", total, fmt::format("of {}", format_bytes(needs.usable_bytes)));
   return out;
 }

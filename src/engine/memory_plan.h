@@ -23,7 +23,8 @@ struct MemoryNeeds {
   int window = 0;              // tokens that the layers with a window see; 0: none has one
   int prefill_tokens = 0;      // of a step
   int64_t context_length = 0;  // tokens
-  uint64_t usable_bytes = 0;   // of the machine
+  uint64_t usable_bytes = 0;   // of the device
+  bool on_demand = true;       // pages and logits take memory when they are first touched
 };
 
 struct MemoryPlan {

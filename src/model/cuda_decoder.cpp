@@ -106,7 +106,7 @@ Status CudaDecoder::enqueue(const CudaStepShape& shape, const std::byte* arrays,
   step.logit_rows = ints(layout.logit_rows);
   step.launch = {stream, true, false};
 
-  // The first kernel follows a copy, on which a programmatic launch would not wait.
+  // The first kernel follows a copy, which gives no early signal.
   cuda::GatherRows embed;
   embed.table = weights_.embedding.as<uint16_t>();
   embed.table_rows = spec_.vocab_size;

@@ -34,6 +34,13 @@ TEST(MemoryPlan, TakesWhatTheFractionLeaves) {
   EXPECT_LE(plan->kv_bytes() + 116 * kMiB, 500 * kMiB);
 }
 
+TEST(MemoryPlan, TheTableSaysWhetherMemoryIsTakenAtOnce) {
+  auto n = needs();
+  EXPECT_NE(plan_memory(n, options())->table().find("taken as it is used"), std::string::npos);
+  n.on_demand = false;
+  EXPECT_EQ(plan_memory(n, options())->table().find("taken as it is used"), std::string::npos);
+}
+
 TEST(MemoryPlan, NeverMoreThanTheRequestsCanUse) {
   auto o = options();
   o.max_running_requests = 4;
