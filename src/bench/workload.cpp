@@ -151,7 +151,7 @@ Expected<Requests> make_shared_prefix(const WorkloadOptions& options, const Toke
   for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
     if (!tokenizer.token_bytes(id).empty()) vocabulary.push_back(id);
   }
-  if (vocabulary.empty()) return invalid_argument("the tokenizer has no tokens");
+  if (vocabulary.empty()) return invalid_argument("the tokenizer's tokens stand for nothing");
   const auto random_ids = [&](int64_t length) {
     std::vector<int32_t> ids(static_cast<size_t>(length));
     for (int32_t& id : ids) id = vocabulary[draws.python.choice(static_cast<uint32_t>(vocabulary.size()))];
@@ -207,6 +207,7 @@ Expected<Workload> make_workload(const WorkloadOptions& options, const Tokenizer
     return invalid_argument(fmt::format("dataset \"{}\": expected one of {}", options.dataset,
                                         fmt::join(workload_datasets(), ", ")));
   }
+  if (tokenizer.base_vocab_size() < 1) return invalid_argument("the tokenizer has no tokens of its own");
   Draws draws{NumpyRandom(options.seed), PythonRandom(options.seed)};
   BIFOCAL_ASSIGN_OR_RETURN(Requests requests, dataset->make(options, tokenizer, draws));
   if (requests.empty()) {

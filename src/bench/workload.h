@@ -55,8 +55,8 @@ struct Workload {
   NumpyRandom arrivals;                   // goes on where the lengths ended: draws the gaps between requests
 };
 
-// Errors: invalid_argument for an unknown dataset, an output length or a file that gives no request; those of
-// reading the file.
+// Lengths and counts are at least 1, fractions from 0 to 1. Errors: invalid_argument for an unknown dataset,
+// a file that gives no request or a tokenizer without tokens; those of reading the file.
 Expected<Workload> make_workload(const WorkloadOptions& options, const text::Tokenizer& tokenizer);
 
 int64_t total_prompt_tokens(const std::vector<WorkloadRequest>& requests);

@@ -189,6 +189,26 @@ TEST_F(WorkloadTest, SharedPrefixesOfGroups) {
   EXPECT_TRUE(ordered.requests[1].text.starts_with(text.substr(0, end + 2)));
 }
 
+class EmptyTokenizer final : public text::Tokenizer {
+ public:
+  Expected<std::vector<text::TokenId>> encode(std::string_view, const text::EncodeOptions&) const override {
+    return std::vector<text::TokenId>();
+  }
+  std::string decode(std::span<const text::TokenId>, bool) const override { return ""; }
+  std::string_view token_bytes(text::TokenId) const override { return ""; }
+  bool is_special(text::TokenId) const override { return false; }
+  std::optional<text::TokenId> token_id(std::string_view) const override { return std::nullopt; }
+  int vocab_size() const override { return 0; }
+};
+
+TEST(Workload, ATokenizerWithoutTokensIsRefused) {
+  WorkloadOptions options;
+  for (const char* dataset : {"random-ids", "generated-shared-prefix"}) {
+    options.dataset = dataset;
+    EXPECT_EQ(make_workload(options, EmptyTokenizer()).status().code(), StatusCode::invalid_argument);
+  }
+}
+
 TEST_F(WorkloadTest, MistakesAreNamed) {
   WorkloadOptions options;
   options.dataset = "squad";
