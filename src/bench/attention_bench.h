@@ -27,7 +27,7 @@ struct AttentionGrid {
   std::vector<int> q_len = {1};
   std::vector<int> kv_len = {1024};
   std::vector<int> shared_prefix = {0};
-  std::vector<int> page_size = {16};
+  std::vector<int> page_size = {64};
   std::vector<int> window = {0};
   std::vector<DType> dtype = {DType::bf16};
   std::vector<bool> ordered_pages = {false};

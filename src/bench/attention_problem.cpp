@@ -72,7 +72,8 @@ double flops_of(const AttentionShape& shape) {
 
 double bytes_of(const AttentionShape& shape) {
   const int64_t keys = std::min<int64_t>(shape.kv_len, visible(shape, 0) + shape.q_len - 1);
-  const int64_t read_again = int64_t{shape.batch - 1} * (shape.window > 0 ? 0 : shape.shared_prefix);
+  const int64_t read_again = int64_t{shape.batch - 1} *
+                             (shape.window > 0 ? 0 : shape.shared_prefix / shape.page_size * shape.page_size);
   return static_cast<double>(keys * shape.batch - read_again) * shape.num_kv_heads *
          (shape.head_dim_k + shape.head_dim_v) * static_cast<double>(size_of(shape.dtype));
 }
@@ -97,7 +98,6 @@ Expected<AttentionProblem> AttentionProblem::create(const AttentionShape& shape,
     fill_random(shape.dtype, memory.data(), layer_bytes, i);
     problem.caches_.push_back(std::move(memory));
   }
-  problem.v_offset_ = rows * shape.head_dim_k * static_cast<int64_t>(size_of(shape.dtype));
 
   problem.page_table_.resize(static_cast<size_t>(num_pages));
   std::iota(problem.page_table_.begin(), problem.page_table_.end(), 0);
@@ -126,7 +126,6 @@ Expected<AttentionProblem> AttentionProblem::create(const AttentionShape& shape,
   kv.head_dim_k = shape.head_dim_k;
   kv.head_dim_v = shape.head_dim_v;
   kv.page_size = shape.page_size;
-  kernels::set_dense_strides(kv);
   problem.inputs_.q = problem.q_.view().as<float>();
   problem.inputs_.q_stride = problem.q_.view().strides[0];
   problem.inputs_.out = problem.out_.view().as<float>();
@@ -145,7 +144,7 @@ attention::PlanLimits AttentionProblem::limits(int num_threads) const {
 
 const attention::LayerInputs& AttentionProblem::layer(size_t index) {
   inputs_.kv.k = caches_[index].data();
-  inputs_.kv.v = static_cast<char*>(caches_[index].data()) + v_offset_;
+  kernels::set_paired_strides(inputs_.kv);
   return inputs_;
 }
 

@@ -19,7 +19,7 @@ struct AttentionShape {
   int q_len = 1;
   int kv_len = 1024;
   int shared_prefix = 0;  // keys, in whole pages, that all sequences have in common
-  int page_size = 16;
+  int page_size = 64;
   int window = 0;
   DType dtype = DType::bf16;  // of keys and values
   // Pages of a sequence lie one after another, as in a fresh pool; otherwise anywhere in it.
@@ -52,7 +52,6 @@ class AttentionProblem {
   std::vector<HostMemory> caches_;
   std::vector<int32_t> q_begin_, q_len_, kv_len_, page_table_;
   int64_t pages_per_seq_ = 0;
-  int64_t v_offset_ = 0;  // bytes
   Tensor q_, out_;
   attention::LayerInputs inputs_;
   size_t next_ = 0;

@@ -25,7 +25,7 @@ struct OneBatchOptions {
   attention::RouterOptions attention;
   DType weight_dtype = DType::f32;
   DType kv_dtype = DType::f32;
-  int page_size = 16;
+  int page_size = 64;
   int chunked_prefill_size = 2048;  // token rows per prefill step
   double warmup_s = 1.0;            // decode and prefill run this long before anything is timed
   int breakdown_repeats = 0;  // > 0: also say where the time goes, from so many traced runs of each phase

@@ -77,15 +77,7 @@ std::vector<Option> engine_options(EngineSettings& s) {
   constexpr std::string_view kAttention = "Attention";
   constexpr std::string_view kCompute = "Compute";
   return {
-      {kMemory,
-       "--page-size",
-       "TOKENS",
-       "Tokens per KV page; 0 is 16 on the CPU, 64 on a GPU",
-       &s.page_size,
-       {},
-       {},
-       0,
-       256},
+      {kMemory, "--page-size", "TOKENS", "Tokens per KV page", &s.page_size, {}, {}, 1, 256},
       {kMemory,
        "--kv-cache-dtype",
        "DTYPE",

@@ -25,7 +25,7 @@ struct EngineSettings {
   std::string device = "auto";
   int64_t threads = 0;
   std::string cpu_isa = "auto";
-  int64_t page_size = 0;
+  int64_t page_size = 64;
   std::string kv_cache_dtype = "auto";
   std::string kv_cache_memory;
   double mem_fraction_static = 0;
@@ -99,7 +99,7 @@ struct BenchSettings {
   std::string query_len = "1,512";
   std::string kv_len = "2048";
   std::string bench_dtype = "bfloat16";
-  std::string page_sizes = "16";
+  std::string page_sizes = "64";
   std::string window = "0";
   std::string shared_prefix = "0";
   bool ordered_pages = false;

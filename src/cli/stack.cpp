@@ -17,15 +17,9 @@ namespace {
 
 constexpr uint64_t kMaxTemplateBytes = uint64_t{1} << 20;
 
-// What settings of 0 stand for.
-struct DeviceDefaults {
-  int page_size;
-  double mem_fraction_static;
-};
-constexpr DeviceDefaults kCpuDefaults{16, 0.5};
-constexpr DeviceDefaults kCudaDefaults{64, 0.88};
-const DeviceDefaults& defaults_of(DeviceKind device) {
-  return device == DeviceKind::cuda ? kCudaDefaults : kCpuDefaults;
+// What a setting of 0 stands for.
+constexpr double default_mem_fraction_static(DeviceKind device) {
+  return device == DeviceKind::cuda ? 0.88 : 0.5;
 }
 
 std::string directory_name(const std::string& path) {
@@ -105,9 +99,7 @@ Expected<ModelChoice> choose_model(const Settings& settings, std::shared_ptr<Thr
   choice.options.pool = std::move(pool);
   BIFOCAL_ASSIGN_OR_RETURN(choice.options.cuda_graphs, cuda_graph_options(settings.engine));
   BIFOCAL_ASSIGN_OR_RETURN(choice.plan, plan_on_device(settings.engine.device, choice.options));
-  const DeviceDefaults& defaults = defaults_of(choice.options.device);
-  const auto page_size = static_cast<int>(settings.engine.page_size);
-  choice.options.page_size = page_size > 0 ? page_size : defaults.page_size;
+  choice.options.page_size = static_cast<int>(settings.engine.page_size);
   BIFOCAL_ASSIGN_OR_RETURN(choice.options.kv_dtype, kv_dtype(settings.engine, choice.plan.dtype));
   return choice;
 }
@@ -140,9 +132,8 @@ Expected<engine::EngineOptions> engine_options_of(const Settings& settings, cons
           "--kv-cache-memory: \"{}\" is not a size; expected for example 8GiB", s.kv_cache_memory));
     }
   }
-  options.mem_fraction_static = s.mem_fraction_static > 0
-                                    ? s.mem_fraction_static
-                                    : defaults_of(choice.options.device).mem_fraction_static;
+  options.mem_fraction_static =
+      s.mem_fraction_static > 0 ? s.mem_fraction_static : default_mem_fraction_static(choice.options.device);
   options.max_total_tokens = s.max_total_tokens;
   options.swa_full_tokens_ratio = s.swa_full_tokens_ratio;
   options.chunked_prefill_size = static_cast<int>(s.chunked_prefill_size);

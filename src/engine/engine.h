@@ -16,7 +16,7 @@
 namespace bifocal::engine {
 
 struct EngineOptions {
-  int page_size = 16;  // tokens
+  int page_size = 64;  // tokens
   DType kv_dtype = DType::f32;
   int64_t kv_cache_bytes = 0;        // 0: from mem_fraction_static
   double mem_fraction_static = 0.5;  // of the machine's memory, weights included

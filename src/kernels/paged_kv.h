@@ -8,7 +8,8 @@
 namespace bifocal::kernels {
 
 // Element (page p, kv head h, token t, dim d) of K is k[p*page_stride + h*head_stride + t*token_stride + d],
-// likewise V with its own base and strides. Our layout is [P, HK, S, D]: page, kv head, token in page, dim.
+// likewise V with its own base and strides. An array of keys or values is [P, HK, S, D]: page, kv head, token
+// in page, dim.
 struct PagedKv {
   void* k = nullptr;
   void* v = nullptr;
@@ -21,7 +22,7 @@ struct PagedKv {
   int64_t v_page_stride = 0, v_head_stride = 0, v_token_stride = 0;
 };
 
-// The strides of our layout, from the other members.
+// The strides of two arrays, one of keys and one of values, from the other members.
 inline void set_dense_strides(PagedKv& kv) {
   kv.k_token_stride = kv.head_dim_k;
   kv.k_head_stride = kv.k_token_stride * kv.page_size;
@@ -29,6 +30,15 @@ inline void set_dense_strides(PagedKv& kv) {
   kv.v_token_stride = kv.head_dim_v;
   kv.v_head_stride = kv.v_token_stride * kv.page_size;
   kv.v_page_stride = kv.v_head_stride * kv.num_kv_heads;
+}
+
+// The same for one array in which a page's keys are followed by its values: memory is read in runs that are
+// twice as long. Sets v as well.
+inline void set_paired_strides(PagedKv& kv) {
+  set_dense_strides(kv);
+  kv.v = static_cast<char*>(kv.k) + kv.k_page_stride * static_cast<int64_t>(size_of(kv.dtype));
+  kv.k_page_stride += kv.v_page_stride;
+  kv.v_page_stride = kv.k_page_stride;
 }
 
 }  // namespace bifocal::kernels

@@ -67,14 +67,12 @@ Expected<KvCache> KvCache::allocate(std::span<const LayerShape> layers, DType dt
       return invalid_argument(fmt::format("layer {}: KV shape of {} heads, head dims {} and {}", i,
                                           shape.num_kv_heads, shape.head_dim_k, shape.head_dim_v));
     }
-    // At most 2^10 heads * 2^8 tokens * 2^11 dims * 2^3 bytes * 2^31 pages: no overflow within one array.
+    // At most 2^10 heads * 2^8 tokens * 2^12 dims * 2^3 bytes * 2^31 pages: no overflow within one array.
     const auto pages =
         static_cast<uint64_t>(shape.windowed && num_window_pages > 0 ? num_window_pages : num_pages);
-    const uint64_t k =
-        align(array_bytes_per_page(shape.num_kv_heads, shape.head_dim_k, dtype, page_size) * pages);
-    const uint64_t v = align(v_bytes_per_page(shape, dtype, page_size) * pages);
-    cache.layers_.push_back({shape, bytes, shape.values_in_keys ? bytes : bytes + k});
-    fits = fits && !__builtin_add_overflow(bytes, k, &bytes) && !__builtin_add_overflow(bytes, v, &bytes);
+    cache.layers_.push_back({shape, bytes});
+    const uint64_t layer_bytes = align(bytes_per_page({&shape, 1}, dtype, page_size) * pages);
+    fits = fits && !__builtin_add_overflow(bytes, layer_bytes, &bytes);
   }
   auto memory = fits ? HostMemory::allocate(bytes) : Expected<HostMemory>(resource_exhausted("too large"));
   if (!memory.ok()) {
@@ -93,15 +91,17 @@ kernels::PagedKv KvCache::layer(size_t index) const {
   BIFOCAL_CHECK_LT(index, layers_.size());
   const Layer& layer = layers_[index];
   kernels::PagedKv kv;
-  kv.k = base() + layer.k_offset;
-  kv.v = base() + layer.v_offset;
+  kv.k = base() + layer.offset;
   kv.dtype = dtype_;
   kv.num_kv_heads = layer.shape.num_kv_heads;
   kv.head_dim_k = layer.shape.head_dim_k;
   kv.head_dim_v = layer.shape.head_dim_v;
   kv.page_size = page_size_;
-  kernels::set_dense_strides(kv);
-  if (layer.shape.values_in_keys) {
+  if (!layer.shape.values_in_keys) {
+    kernels::set_paired_strides(kv);
+  } else {
+    kernels::set_dense_strides(kv);
+    kv.v = kv.k;
     kv.v_token_stride = kv.k_token_stride;
     kv.v_head_stride = kv.k_head_stride;
     kv.v_page_stride = kv.k_page_stride;
@@ -122,24 +122,21 @@ void KvCache::copy_tokens(PageKind kind, PageId source_page, PageId target_page,
   BIFOCAL_CHECK_NE(source_page, target_page);
   BIFOCAL_CHECK_GE(num_tokens, 0);
   BIFOCAL_CHECK_LE(num_tokens, page_size_);
-  const size_t element = size_of(dtype_);
-  // One head's tokens lie side by side in [P, HK, S, D].
-  const auto copy_heads = [&](std::byte* base, int num_heads, int head_dim) {
-    const size_t head_bytes = static_cast<size_t>(page_size_) * static_cast<size_t>(head_dim) * element;
-    const size_t page_bytes = head_bytes * static_cast<size_t>(num_heads);
-    const size_t copied = static_cast<size_t>(num_tokens) * static_cast<size_t>(head_dim) * element;
-    const std::byte* source = base + static_cast<size_t>(source_page) * page_bytes;
-    std::byte* target = base + static_cast<size_t>(target_page) * page_bytes;
-    for (int head = 0; head < num_heads; ++head, source += head_bytes, target += head_bytes) {
-      std::memcpy(target, source, copied);
-    }
-  };
+  const auto element = static_cast<int64_t>(size_of(dtype_));
   for (size_t i = 0; i < layers_.size(); ++i) {
     if (page_kind(i) != kind) continue;
-    const Layer& layer = layers_[i];
-    copy_heads(base() + layer.k_offset, layer.shape.num_kv_heads, layer.shape.head_dim_k);
-    if (layer.shape.values_in_keys) continue;
-    copy_heads(base() + layer.v_offset, layer.shape.num_kv_heads, layer.shape.head_dim_v);
+    const kernels::PagedKv kv = layer(i);
+    const auto copy_heads = [&](void* array, int64_t page_stride, int64_t head_stride, int64_t token_stride) {
+      auto* const base = static_cast<std::byte*>(array);
+      for (int64_t head = 0; head < kv.num_kv_heads; ++head) {
+        std::memcpy(base + (target_page * page_stride + head * head_stride) * element,
+                    base + (source_page * page_stride + head * head_stride) * element,
+                    static_cast<size_t>(num_tokens * token_stride * element));
+      }
+    };
+    copy_heads(kv.k, kv.k_page_stride, kv.k_head_stride, kv.k_token_stride);
+    if (layers_[i].shape.values_in_keys) continue;
+    copy_heads(kv.v, kv.v_page_stride, kv.v_head_stride, kv.v_token_stride);
   }
 }
 

@@ -1,5 +1,5 @@
-// The memory behind the page ids: one K and one V array per layer, [P, HK, S, D]; a layer whose values are
-// part of its keys (MLA's latents) has the first one only.
+// The memory behind the page ids: one array per layer, of each page first the keys, [HK, S, D], then the
+// values; a layer whose values are part of its keys (MLA's latents) has the keys only.
 #pragma once
 
 #include <cstddef>
@@ -50,8 +50,7 @@ class KvCache {
  private:
   struct Layer {
     LayerShape shape;
-    size_t k_offset = 0;  // bytes from the start of the reservation
-    size_t v_offset = 0;
+    size_t offset = 0;  // bytes from the start of the reservation
   };
   KvCache() = default;
   std::byte* base() const { return static_cast<std::byte*>(memory_.data()); }

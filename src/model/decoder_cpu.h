@@ -10,7 +10,7 @@ namespace bifocal::model {
 
 struct DecoderOptions {
   DType kv_dtype = DType::f32;
-  int page_size = 16;                // tokens
+  int page_size = 64;                // tokens
   std::shared_ptr<ThreadPool> pool;  // not null
 };
 

@@ -19,7 +19,7 @@ struct LoadOptions {
   uint64_t dummy_seed = 0;
   std::string override_args;  // JSON object merged over config.json (--json-model-override-args)
   DType kv_dtype = DType::f32;
-  int page_size = 16;  // tokens
+  int page_size = 64;  // tokens
   DeviceKind device = DeviceKind::cpu;
   CudaGraphOptions cuda_graphs;
   std::shared_ptr<ThreadPool> pool;  // the model computes on it; null: one of its own, of all cores

@@ -7,6 +7,7 @@ namespace {
 
 TEST(AttentionGrid, LeavesOutWhatCannotBe) {
   AttentionGrid grid;
+  grid.page_size = {16};
   grid.heads = {8, 12};
   grid.kv_heads = {8};
   grid.q_len = {1, 64};
@@ -42,10 +43,13 @@ TEST(AttentionShape, CountsEachKeyOnceAndEachPair) {
   shape.batch = 3;
   shape.q_len = 2;
   shape.kv_len = 10;
+  shape.page_size = 2;
   shape.dtype = DType::f32;
   EXPECT_EQ(flops_of(shape), 2.0 * (9 + 10) * 3 * 4 * 24);
   EXPECT_EQ(bytes_of(shape), 10.0 * 3 * 2 * 24 * 4);
   shape.shared_prefix = 4;
+  EXPECT_EQ(bytes_of(shape), (10.0 * 3 - 2 * 4) * 2 * 24 * 4);
+  shape.shared_prefix = 5;  // whole pages are shared
   EXPECT_EQ(bytes_of(shape), (10.0 * 3 - 2 * 4) * 2 * 24 * 4);
   shape.shared_prefix = 0;
   shape.window = 3;

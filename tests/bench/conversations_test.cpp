@@ -22,7 +22,6 @@ TEST(Conversations, AnswersAreReusedByDefaultAndComputedAgainForDeterminism) {
   ConversationsOptions options;
   options.shapes = {{3, 1, 20, 8}, {2, 3, 16, 16}};
   options.repeats = 1;
-  options.engine.page_size = 16;
   options.engine.kv_dtype = DType::bf16;
   options.engine.pool = std::make_shared<ThreadPool>(2);
   model::LoadOptions load;

@@ -13,7 +13,6 @@ TEST(MixedStep, MeasuresTheBundledModel) {
   MixedStepOptions options;
   options.shapes = {{4, 20, 70, 3}, {2, 5, 10, 2}};
   options.repeats = 2;
-  options.engine.page_size = 16;
   options.engine.chunked_prefill_size = 32;
   options.engine.kv_dtype = DType::bf16;
   options.engine.pool = std::make_shared<ThreadPool>(2);

@@ -56,7 +56,7 @@ TEST(Options, ListsSplitAtCommasUnlessTheirWordsAreWhole) {
 
 TEST(Options, RefusalsNameTheFlag) {
   const std::vector<std::vector<std::string>> wrong = {
-      {"m", "--port", "70000"},    {"m", "--port", "x"},        {"m", "--page-size", "-1"},
+      {"m", "--port", "70000"},    {"m", "--port", "x"},        {"m", "--page-size", "0"},
       {"m", "--page-size", "257"}, {"m", "--dtype", "float8"},  {"m", "--mem-fraction-static", "1.5"},
       {"m", "--threads", "-1"},    {"m", "--load-format", "pt"}};
   for (const auto& words : wrong) {

@@ -22,6 +22,7 @@ MemoryNeeds needs() {
 
 EngineOptions options() {
   EngineOptions out;
+  out.page_size = 16;
   out.kv_dtype = DType::bf16;
   return out;
 }

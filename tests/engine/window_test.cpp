@@ -116,9 +116,9 @@ class Loop {
       for (size_t layer = 0; layer < cache.num_layers(); ++layer) {
         if (cache.page_kind(layer) != kv::PageKind::window) continue;
         const kernels::PagedKv kv = cache.layer(layer);
-        const auto offset = static_cast<int64_t>(page);
-        std::fill_n(static_cast<float*>(kv.k) + offset * kv.k_page_stride, kv.k_page_stride, kNan);
-        std::fill_n(static_cast<float*>(kv.v) + offset * kv.v_page_stride, kv.v_page_stride, kNan);
+        // A page's values follow its keys.
+        std::fill_n(static_cast<float*>(kv.k) + static_cast<int64_t>(page) * kv.k_page_stride,
+                    kv.k_page_stride, kNan);
       }
     }
   }

@@ -23,12 +23,15 @@ TEST(KvCache, LayersAreZeroedAndDisjoint) {
     const auto kv = cache->layer(layer);
     EXPECT_EQ(kv.k_token_stride, kv.head_dim_k);
     EXPECT_EQ(kv.k_head_stride, 4 * kv.head_dim_k);
-    EXPECT_EQ(kv.v_page_stride, kv.num_kv_heads * 4 * kv.head_dim_v);
-    for (auto [base, size] : {std::pair{kv.k, 3 * kv.k_page_stride}, std::pair{kv.v, 3 * kv.v_page_stride}}) {
-      for (int64_t i = 0; i < size; ++i) {
-        float& value = static_cast<float*>(base)[i];
-        ASSERT_EQ(value, 0.0F);  // nobody else's mark
-        value = mark;
+    EXPECT_EQ(kv.k_page_stride, kv.num_kv_heads * 4 * (kv.head_dim_k + kv.head_dim_v));
+    EXPECT_EQ(kv.v_page_stride, kv.k_page_stride);
+    for (auto [base, dim] : {std::pair{kv.k, kv.head_dim_k}, std::pair{kv.v, kv.head_dim_v}}) {
+      for (int64_t page = 0; page < 3; ++page) {
+        for (int64_t i = 0; i < kv.num_kv_heads * 4 * dim; ++i) {
+          float& value = static_cast<float*>(base)[page * kv.k_page_stride + i];
+          ASSERT_EQ(value, 0.0F);  // nobody else's mark
+          value = mark;
+        }
       }
       ++mark;
     }
@@ -44,9 +47,9 @@ TEST(KvCache, CopiesTheFirstTokensOfEveryHeadAndLayer) {
   };
   for (size_t layer = 0; layer < 2; ++layer) {
     const auto kv = cache->layer(layer);
-    for (int64_t i = 0; i < kv.k_page_stride; ++i)
+    for (int64_t i = 0; i < kv.num_kv_heads * kv.k_head_stride; ++i)
       static_cast<float*>(kv.k)[kv.k_page_stride + i] = value(layer, 0, i);
-    for (int64_t i = 0; i < kv.v_page_stride; ++i)
+    for (int64_t i = 0; i < kv.num_kv_heads * kv.v_head_stride; ++i)
       static_cast<float*>(kv.v)[kv.v_page_stride + i] = value(layer, 1, i);
   }
   cache->copy_tokens(PageKind::full, 1, 2, 3);
@@ -54,12 +57,11 @@ TEST(KvCache, CopiesTheFirstTokensOfEveryHeadAndLayer) {
     const auto kv = cache->layer(layer);
     for (int which = 0; which < 2; ++which) {
       const auto* base = static_cast<const float*>(which == 0 ? kv.k : kv.v);
-      const int64_t page = which == 0 ? kv.k_page_stride : kv.v_page_stride;
       const int64_t head = which == 0 ? kv.k_head_stride : kv.v_head_stride;
       const int64_t dim = which == 0 ? kv.k_token_stride : kv.v_token_stride;
-      for (int64_t i = 0; i < page; ++i) {
+      for (int64_t i = 0; i < kv.num_kv_heads * head; ++i) {
         const bool copied = i % head / dim < 3;
-        ASSERT_EQ(base[2 * page + i], copied ? value(layer, which, i) : 0.0F);
+        ASSERT_EQ(base[2 * kv.k_page_stride + i], copied ? value(layer, which, i) : 0.0F);
         ASSERT_EQ(base[i], 0.0F);
       }
     }

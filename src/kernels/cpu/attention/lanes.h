@@ -160,25 +160,36 @@ inline float exp2_nonpositive(float x) {
   return lane[0];
 }
 
-// The elements of a KV cache.
+// The elements of a KV cache. kLoads * kWidth of them are loaded in the cheapest order that their type has:
+// part `n` of these is kLoads apart, from the n-th on.
 struct F32 {
   using Storage = float;
   static Vec load(const Storage* p) { return simd::load(p); }
+  static constexpr int kLoads = 1;
+  static Vec load_part(const Storage* p, int) { return load(p); }
   static float value(Storage x) { return x; }
 };
 struct F16 {
   using Storage = uint16_t;
   static Vec load(const Storage* p) { return load_f16(p); }
+  static constexpr int kLoads = 1;
+  static Vec load_part(const Storage* p, int) { return load(p); }
   static float value(Storage x) { return float_from_f16(x); }
 };
 struct Bf16 {
   using Storage = uint16_t;
   static Vec load(const Storage* p) { return load_bf16(p); }
+  static constexpr int kLoads = 2;
+  static Vec load_part(const Storage* p, int part) {
+    return part == 0 ? load_bf16_even(p) : load_bf16_odd(p);
+  }
   static float value(Storage x) { return float_from_bf16(x); }
 };
 struct E4m3 {
   using Storage = uint8_t;
   static Vec load(const Storage* p) { return load_f8_e4m3(p); }
+  static constexpr int kLoads = 1;
+  static Vec load_part(const Storage* p, int) { return load(p); }
   static float value(Storage x) { return float_from_f8_e4m3(x); }
 };
 
@@ -188,6 +199,21 @@ Vec load_tail(const typename Element::Storage* p, int count) {
   typename Element::Storage padded[extent(kWidth)] = {};
   std::memcpy(padded, p, extent(count) * sizeof(padded[0]));
   return Element::load(padded);
+}
+
+template <class Element>
+Vec load_up_to(const typename Element::Storage* p, int count) {
+  return count < kWidth ? load_tail<Element>(p, count) : Element::load(p);
+}
+
+// Where element d of a row's loads lies when they are stored one after another; a last piece that does not
+// fill them all keeps its order.
+template <class Element>
+int load_index(int d, int head_dim) {
+  constexpr int kStep = kWidth * Element::kLoads;
+  if (d >= head_dim / kStep * kStep) return d;
+  const int within = d % kStep;
+  return d - within + within % Element::kLoads * kWidth + within / Element::kLoads;
 }
 
 }  // namespace simd

@@ -33,25 +33,19 @@ void few_rows(const SpanArgs& args) {
 
   const KeyRange range = tile_keys(args);
   if (range.begin == range.end) return;
-  FetchAhead ahead(args, range.begin, args.fetch_end, kTurnKeys);
-  for (int block = range.begin / kKeyBlock * kKeyBlock; block < range.end; block += kKeyBlock) {
-    KeyBlock<Storage> keys;
-    locate_block(args.kv, block, range, &keys);
-    // fn(first key of the turn, its keys that the tile sees, head) in the order of addresses.
-    const auto for_turns = [&](auto fn) {
-      for (int begin = keys.begin / kTurnKeys * kTurnKeys; begin < keys.end; begin += kTurnKeys) {
-        const int end = begin + kTurnKeys;
-        const KeyRange turn{begin < keys.begin ? keys.begin : begin, end < keys.end ? end : keys.end};
-        for (int h = 0; h < args.num_heads; ++h) fn(begin, turn, h);
-      }
-    };
-    for_turns([&](int begin, KeyRange turn, int h) {
+  const int64_t row_bytes = int64_t{args.head_dim_k} * static_cast<int64_t>(sizeof(Storage));
+  BlockReader<Storage> reader(args, range, kTurnKeys);
+  while (reader.next()) {
+    const KeyBlock<Storage>& keys = reader.keys();
+    reader.for_keys([&](KeyRange turn, int h, const char* const* ahead) {
+      const int begin = turn.begin / kTurnKeys * kTurnKeys;
       const Storage* rows[kTurnKeys];
       for (int i = 0; i < kTurnKeys; ++i) {
         rows[i] = streaming::at_head(keys.k[begin + i], h * args.kv.k_head_stride);
       }
+      const char* const* next = ahead + begin;
       tiled::pack_keys<Element>(rows, turn.end - begin, args.head_dim_k, panel, [&] {
-        for (int i = 0; i < kWidth; ++i) ahead.fetch_row();
+        for (int i = 0; i < kWidth; ++i) prefetch_row(*next++, row_bytes);
       });
       tiled::multiply_keys<kFewRows>(args.num_rows, args.q + int64_t{h} * kFewRows * args.head_dim_k, panel,
                                      args.head_dim_k, turn.end - begin,
@@ -60,18 +54,19 @@ void few_rows(const SpanArgs& args) {
     float shrink[kMaxRows];
     for (int row = 0; row < num_rows; row += kSoftmaxRows) {
       const int rows = num_rows - row < kSoftmaxRows ? num_rows - row : kSoftmaxRows;
-      softmax_block(args, row, rows, block, logits + row * kKeyBlock, shrink + row);
+      softmax_block(args, row, rows, reader.block(), logits + row * kKeyBlock, shrink + row);
     }
-    for_turns([&](int, KeyRange turn, int h) {
+    reader.for_values([&](KeyRange turn, int h, const char* const* ahead) {
       streaming::for_row_groups(args.num_rows, [&]<int kR>(int r) {
         const int row = h * args.num_rows + r;
         streaming::multiply_values<Element, kR>(logits + row * kKeyBlock, keys, turn,
                                                 h * args.kv.v_head_stride, args.head_dim_v,
                                                 turn.begin == keys.begin ? shrink + row : nullptr,
-                                                args.state.acc + row * v_columns, r == 0 ? &ahead : nullptr);
+                                                args.state.acc + row * v_columns, r == 0 ? ahead : nullptr);
       });
     });
   }
+  streaming::restore_order<Element>(args.state.acc, num_rows, args.head_dim_v);
 }
 
 template <class Element>
