@@ -34,8 +34,8 @@ FIGURES = (
     "mean_tpot_ms", "median_tpot_ms", "p99_tpot_ms",
     "mean_itl_ms", "median_itl_ms", "p95_itl_ms", "p99_itl_ms",
 )  # fmt: skip
-DEFAULT_LOAD = ["--dataset-name", "random-ids", "--num-prompts", "16", "--random-input-len", "256",
-                "--random-output-len", "32", "--random-range-ratio", "1", "--max-concurrency", "4"]  # fmt: skip
+DEFAULT_LOAD = {"--dataset-name": "random-ids", "--num-prompts": "16", "--random-input-len": "256",
+                "--random-output-len": "32", "--random-range-ratio": "1", "--max-concurrency": "4"}  # fmt: skip
 PACED_TTFT_S, PACED_GAP_S = 0.25, 0.02
 
 
@@ -161,7 +161,9 @@ def main():
     parser.add_argument("--arithmetic", action="store_true", help="compare the arithmetic alone")
     parser.add_argument("load", nargs="*", default=[], help="flags of both clients, behind --")
     args = parser.parse_args()
-    args.load = DEFAULT_LOAD + args.load
+    for flag, value in DEFAULT_LOAD.items():
+        if flag not in args.load:
+            args.load += [flag, value]
     if sglang_client.missing():
         print(f"skip: {sglang_client.missing()}")
         return 77
