@@ -11,7 +11,8 @@ double seconds(int64_t ns) {
 
 }  // namespace
 
-TimelineRecorder::TimelineRecorder(const WorkloadRequest& request, int64_t start_ns) {
+TimelineRecorder::TimelineRecorder(const WorkloadRequest& request, int64_t start_ns, bool ids_only)
+    : ids_only_(ids_only) {
   timeline_.start_ns = start_ns;
   timeline_.prompt_len = request.prompt_len;
   timeline_.output_len = request.output_len;
@@ -24,7 +25,8 @@ void TimelineRecorder::on_event(int64_t now_ns) {
 void TimelineRecorder::on_piece(AnswerPiece piece, int64_t now_ns) {
   on_event(now_ns);
   if (piece.completion_tokens) timeline_.output_len = *piece.completion_tokens;
-  if (piece.text.empty()) return;
+  const bool has_tokens = ids_only_ && piece.completion_tokens.value_or(0) > 0;
+  if (piece.text.empty() && !has_tokens) return;
   if (piece.replaces_text) {
     timeline_.text = std::move(piece.text);
   } else {

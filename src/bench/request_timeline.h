@@ -30,10 +30,11 @@ struct LoadResult {
   double duration_s = 0;                   // from the first arrival to the last answer
 };
 
-// Events in order, each with the time at which it arrived.
+// Events in order, each with the time at which it arrived. `ids_only`: the server has no tokenizer; an event
+// that tells of more tokens stands for one with text.
 class TimelineRecorder {
  public:
-  TimelineRecorder(const WorkloadRequest& request, int64_t start_ns);
+  TimelineRecorder(const WorkloadRequest& request, int64_t start_ns, bool ids_only = false);
 
   void on_piece(AnswerPiece piece, int64_t now_ns);
   void on_event(int64_t now_ns);  // any event: the last one ends the request
@@ -42,6 +43,7 @@ class TimelineRecorder {
 
  private:
   RequestTimeline timeline_;
+  bool ids_only_;
   int64_t last_text_ns_ = -1;          // the last event with text; negative: none yet
   std::optional<int64_t> last_count_;  // tokens by then
 };

@@ -105,6 +105,13 @@ Status warm_up(HttpClient& client, const ServingApi& api, const AskOptions& ask,
   return unavailable("the warm-up failed: " + result.timelines.front().error);
 }
 
+// Whether it was started with --skip-tokenizer-init.
+bool has_no_tokenizer(HttpClient& client) {
+  const auto info = get_json(client, "/get_server_info");
+  const JsonValue* skips = info.ok() ? info->find("skip_tokenizer_init") : nullptr;
+  return skips != nullptr && skips->is_bool() && skips->as_bool();
+}
+
 Status check_outcome(const std::vector<RequestTimeline>& timelines) {
   size_t failed = 0;
   const RequestTimeline* example = nullptr;
@@ -176,7 +183,8 @@ Expected<ServingReport> run_serving_bench(const ServingBenchOptions& options) {
   LoadResult result;
   {
     Progress progress("serving", count, "requests");
-    const LoadOptions load{options.request_rate, options.max_concurrency, [&] { progress.advance(1); }};
+    const LoadOptions load{options.request_rate, options.max_concurrency, [&] { progress.advance(1); },
+                           backend.has_server_info && has_no_tokenizer(*client)};
     result = run_load(*client, api, ask, workload.requests, workload.arrivals, load);
   }
   if (options.profile) {

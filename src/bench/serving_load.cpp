@@ -26,8 +26,8 @@ int64_t to_ns(TimePoint time) {
 // One request on its way. Touched by the client's I/O thread only, once it was started.
 class Flight {
  public:
-  Flight(const ServingApi& api, const WorkloadRequest& request)
-      : api_(api), recorder_(request, SteadyClock::instance().now_ns()) {}
+  Flight(const ServingApi& api, const WorkloadRequest& request, bool ids_only)
+      : api_(api), recorder_(request, SteadyClock::instance().now_ns(), ids_only) {}
 
   void on_event(std::string_view data, TimePoint arrived) {
     if (!error_.empty()) return;
@@ -89,7 +89,7 @@ LoadResult run_load(server::http::HttpClient& client, const ServingApi& api, con
       changed.wait(lock, free_turn);
       ++running;
     }
-    const auto flight = std::make_shared<Flight>(api, requests[i]);
+    const auto flight = std::make_shared<Flight>(api, requests[i], options.ids_only);
     client.start(
         {"POST", std::string(api.path), std::move(body)},
         [flight](std::string_view data, TimePoint arrived) { flight->on_event(data, arrived); },

@@ -15,6 +15,7 @@ struct LoadOptions {
   double request_rate = std::numeric_limits<double>::infinity();  // per second, Poisson; inf: all at once
   int max_concurrency = 0;           // a request waits for its turn beyond so many; 0: no bound
   std::function<void()> on_request;  // after each, on the client's thread
+  bool ids_only = false;             // the server has no tokenizer (TimelineRecorder)
 };
 
 // A request's time begins when it is sent, not when it waits for its turn. `arrivals` draws the gaps.

@@ -71,6 +71,18 @@ TEST(RequestTimeline, AGapIsSharedByTheTokensOfAChunk) {
   expect_near(t.itl_s, {0.015, 0.015, 0.010, 0.010});
 }
 
+TEST(RequestTimeline, AServerWithoutATokenizerTellsHowManyTokens) {
+  TimelineRecorder recorder(request_of(10, 4), 0, true);
+  recorder.on_piece(native("", 1), 20 * kMs);
+  recorder.on_piece(native("", 3), 50 * kMs);
+  recorder.on_piece(native("", 3), 51 * kMs);
+  recorder.on_event(52 * kMs);
+  const RequestTimeline t = std::move(recorder).finish();
+  EXPECT_EQ(t.output_len, 3);
+  EXPECT_NEAR(t.ttft_s, 0.020, 1e-12);
+  expect_near(t.itl_s, {0.015, 0.015});
+}
+
 TEST(RequestTimeline, AChunkWithoutACountIsOneGap) {
   const RequestTimeline t = openai_timeline();
   EXPECT_EQ(t.text, "xyz");
