@@ -1,5 +1,9 @@
 // bifocal eval: is what comes out right?
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <string_view>
+#include <vector>
 
 #include "base/progress.h"
 #include "cli/command.h"
@@ -98,18 +102,26 @@ Status run_eval_determinism(const Settings& settings) {
   options.num_mates = static_cast<int>(s.batch_mates);
 
   BIFOCAL_ASSIGN_OR_RETURN(const Source source, open_source(settings));
-  std::string failed;
+  std::vector<std::string_view> differing, unsampled;
   for (const eval::DeterminismMode mode : modes) {
     Progress progress(std::string(to_string(mode)), static_cast<uint64_t>(s.n_trials), "batches");
     options.on_trial = [&](int, int) { progress.advance(1); };
     BIFOCAL_ASSIGN_OR_RETURN(const auto report, eval::run_determinism(*source.generator, mode, options));
     progress.finish();
     fmt::print("{} mode\n{}\n", to_string(mode), report.text());
-    if (!report.deterministic()) failed += fmt::format("{}{}", failed.empty() ? "" : ", ", to_string(mode));
+    if (report.deterministic()) continue;
+    (report.differs() ? differing : unsampled).push_back(to_string(mode));
   }
-  if (failed.empty()) return {};
-  return internal_error(
-      fmt::format("not deterministic: the same prompt got different answers in mode {}", failed));
+  if (!differing.empty()) {
+    return internal_error(fmt::format("not deterministic: the same prompt got different answers in mode {}",
+                                      fmt::join(differing, ", ")));
+  }
+  if (!unsampled.empty()) {
+    return invalid_argument(
+        fmt::format("--n-trials {}: a prompt of mode {} was never sampled; give more trials", s.n_trials,
+                    fmt::join(unsampled, ", ")));
+  }
+  return {};
 }
 
 }  // namespace bifocal::cli

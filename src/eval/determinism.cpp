@@ -217,6 +217,10 @@ bool DeterminismReport::deterministic() const {
          std::all_of(prompts.begin(), prompts.end(), [](const PromptSamples& p) { return p.unique() == 1; });
 }
 
+bool DeterminismReport::differs() const {
+  return std::any_of(prompts.begin(), prompts.end(), [](const PromptSamples& p) { return p.unique() > 1; });
+}
+
 std::string DeterminismReport::text() const {
   std::string out;
   for (const PromptSamples& p : prompts) {

@@ -51,6 +51,7 @@ struct DeterminismReport {
   std::vector<PromptSamples> prompts;
   std::vector<std::string> notes;
   bool deterministic() const;  // every prompt was sampled and has one answer
+  bool differs() const;        // some prompt has more than one
   // "Prompt 0 with prefix length 1: total samples: 302, Unique samples: 1", a line per prompt, then the
   // notes.
   std::string text() const;

@@ -107,6 +107,11 @@ class Cli(unittest.TestCase):
                 done = bifocal("eval", "gsm8k", "--model-path", str(ROOT / "models" / model), "--num-questions", "32", "--num-shots", "5", "--min-accuracy", "0.95", *flags, cwd=ROOT)
                 self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
+    def test_a_prompt_that_is_never_sampled_is_no_difference(self):
+        done = bifocal("eval", "determinism", "--model-path", MODEL, "--test-mode", "mixed", "--n-trials", "1", "--max-new-tokens", "2", "--deterministic")
+        self.assertEqual(done.returncode, 2, done.stdout + done.stderr)
+        self.assertIn("never sampled; give more trials", done.stderr)
+
     def test_eval_needs_one_source(self):
         for words in ((), ("--model-path", MODEL, "--base-url", "http://127.0.0.1:1")):
             done = bifocal("eval", "determinism", *words)

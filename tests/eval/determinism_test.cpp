@@ -128,6 +128,7 @@ TEST(Determinism, ALogprobThatIsOneBitOffIsFound) {
   const auto report = run(generator, DeterminismMode::single);
   EXPECT_FALSE(report.deterministic());
   EXPECT_EQ(report.prompts[0].unique(), 2);
+  EXPECT_TRUE(report.differs());
   EXPECT_NE(report.text().find("Unique samples: 2"), std::string::npos);
 }
 
@@ -144,6 +145,7 @@ TEST(Determinism, NothingSampledIsNotDeterministic) {
   DeterminismReport report;
   report.prompts = {PromptSamples("Prompt 0")};
   EXPECT_FALSE(report.deterministic());
+  EXPECT_FALSE(report.differs());
 }
 
 TEST(Determinism, ModesHaveNames) {
