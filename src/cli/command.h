@@ -39,6 +39,7 @@ Status run_bench_compare(const Settings& settings);
 Status run_eval_determinism(const Settings& settings);
 Status run_eval_gsm8k(const Settings& settings);
 Status run_eval_mmlu(const Settings& settings);
+Status run_eval_perplexity(const Settings& settings);
 Status run_docs(const Settings& settings);
 Status run_version(const Settings& settings);
 

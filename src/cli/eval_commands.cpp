@@ -5,16 +5,21 @@
 #include <string_view>
 #include <vector>
 
+#include "base/file.h"
 #include "base/progress.h"
+#include "base/utf8.h"
 #include "cli/command.h"
 #include "cli/stack.h"
 #include "eval/accuracy.h"
 #include "eval/determinism.h"
 #include "eval/engine_generator.h"
 #include "eval/http_generator.h"
+#include "eval/perplexity.h"
 
 namespace bifocal::cli {
 namespace {
+
+constexpr uint64_t kMaxTextBytes = uint64_t{64} << 20;
 
 // Where the answers come from: a server (--base-url), or the model in this process.
 struct Source {
@@ -81,6 +86,29 @@ Status run_eval_mmlu(const Settings& settings) {
   progress.finish();
   fmt::print("{}", eval::mmlu_text(report));
   return check_accuracy(report, s.min_accuracy);
+}
+
+Status run_eval_perplexity(const Settings& settings) {
+  const EvalSettings& s = settings.eval;
+  if (s.text_path.empty()) return invalid_argument("--file: give the text to read");
+  BIFOCAL_ASSIGN_OR_RETURN(const std::string text, read_file(s.text_path, kMaxTextBytes));
+  if (!is_valid_utf8(text)) return invalid_argument(s.text_path + ": not valid UTF-8");
+  BIFOCAL_ASSIGN_OR_RETURN(const Source source, open_source(settings));
+  BIFOCAL_ASSIGN_OR_RETURN(const auto token_ids, source.generator->encode(text));
+  const auto num_tokens = static_cast<int64_t>(token_ids.size());
+  eval::PerplexityOptions options;
+  options.context = s.window_tokens;
+  options.stride = s.window_stride;
+  options.parallel = static_cast<int>(s.parallel);
+  Progress progress("perplexity", static_cast<uint64_t>(num_tokens / s.window_stride), "windows");
+  options.on_batch = [&progress, done = uint64_t{0}](uint64_t now) mutable {
+    progress.advance(now - done);
+    done = now;
+  };
+  BIFOCAL_ASSIGN_OR_RETURN(const auto report, eval::run_perplexity(*source.generator, token_ids, options));
+  progress.finish();
+  fmt::print("{}", eval::perplexity_text(report));
+  return {};
 }
 
 Status run_eval_determinism(const Settings& settings) {

@@ -191,6 +191,9 @@ struct EvalSettings {
   int64_t num_shots = 5;
   int64_t parallel = 64;
   double min_accuracy = 0;
+  std::string text_path;
+  int64_t window_tokens = 1024;
+  int64_t window_stride = 512;
 };
 
 struct CommonSettings {

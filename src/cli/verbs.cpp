@@ -117,6 +117,26 @@ std::vector<Option> for_eval_determinism(Settings& s) {
   return with_source(s, std::move(test));
 }
 
+std::vector<Option> for_eval_perplexity(Settings& s) {
+  constexpr std::string_view kTest = "Test";
+  EvalSettings& e = s.eval;
+  std::vector<Option> test = {
+      {kTest, "--file", "PATH", "Text in UTF-8", &e.text_path},
+      {kTest, "--ctx", "TOKENS", "Tokens of a window", &e.window_tokens, {}, {}, 2, 1 << 30},
+      {kTest,
+       "--stride",
+       "TOKENS",
+       "From a window's begin to the next one's: the less, the more is before each token",
+       &e.window_stride,
+       {},
+       {},
+       1,
+       1 << 30},
+      {kTest, "--parallel", "N", "Windows asked for at a time", &e.parallel, {}, {}, 1, 4096},
+  };
+  return with_source(s, std::move(test));
+}
+
 std::vector<Option> for_docs(Settings& s) {
   return {{"Docs", "--topic", "NAME", "Which page", &s.bench.topic, {"TOPIC"}, {"flags", "backends"}}};
 }
@@ -155,6 +175,8 @@ constexpr Verb kVerbs[] = {
      for_eval_determinism, run_eval_determinism},
     {"eval gsm8k", "Accuracy on word problems, of a server or a model.", for_eval_gsm8k, run_eval_gsm8k},
     {"eval mmlu", "Accuracy on multiple choice, of a server or a model.", for_eval_mmlu, run_eval_mmlu},
+    {"eval perplexity", "Perplexity of a text, of a server or a model.", for_eval_perplexity,
+     run_eval_perplexity},
     {"docs", "Prints a generated page of the manual.", for_docs, run_docs},
     {"version", "Prints the version.", none, run_version},
 };

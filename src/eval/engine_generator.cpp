@@ -16,6 +16,9 @@ struct Batch {
     const std::lock_guard lock(mutex);
     Answer& answer = answers[index];
     answer.text += event.text;
+    for (const auto& token : event.prompt_logprobs) {
+      answer.prompt_logprobs.push_back(token ? std::optional<float>(token->logprob) : std::nullopt);
+    }
     for (const engine::OutputToken& token : event.tokens) {
       answer.token_ids.push_back(token.id);
       answer.logprobs.push_back(token.logprob);
@@ -42,8 +45,7 @@ Expected<engine::GenerateRequest> EngineGenerator::make_request(const Query& que
   request.id = fmt::format("eval-{}", num_requests_++);
   request.prompt_ids = query.token_ids;
   if (request.prompt_ids.empty()) {
-    if (tokenizer_ == nullptr) return invalid_argument("text needs a tokenizer, and there is none");
-    BIFOCAL_ASSIGN_OR_RETURN(request.prompt_ids, tokenizer_->encode(query.text));
+    BIFOCAL_ASSIGN_OR_RETURN(request.prompt_ids, encode(query.text));
   }
   request.sampling.temperature = query.temperature;
   request.sampling.seed = query.seed;
@@ -52,7 +54,13 @@ Expected<engine::GenerateRequest> EngineGenerator::make_request(const Query& que
   request.sampling.presence_penalty = query.presence_penalty;
   request.sampling.stop = query.stop;
   request.return_logprob = true;
+  request.logprob_start_len = query.prompt_logprob_start;
   return request;
+}
+
+Expected<std::vector<int32_t>> EngineGenerator::encode(const std::string& text) {
+  if (tokenizer_ == nullptr) return invalid_argument("text needs a tokenizer, and there is none");
+  return tokenizer_->encode(text);
 }
 
 Expected<std::vector<Answer>> EngineGenerator::generate(std::span<const Query> queries) {

@@ -18,6 +18,7 @@ class EngineGenerator final : public Generator {
 
   Expected<std::vector<Answer>> generate(std::span<const Query> queries) override;
   Status flush_cache() override { return engine_.flush_cache(); }
+  Expected<std::vector<int32_t>> encode(const std::string& text) override;
 
  private:
   Expected<engine::GenerateRequest> make_request(const Query& query);

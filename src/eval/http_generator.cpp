@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <optional>
+
 #include "base/json.h"
 
 namespace bifocal::eval {
@@ -37,11 +40,44 @@ std::string request_body(std::span<const Query> queries) {
     }
     json.end_object();
   }
-  json.end_array().member("return_logprob", true).member("stream", false).end_object();
+  json.end_array();
+  if (std::any_of(queries.begin(), queries.end(),
+                  [](const Query& q) { return q.prompt_logprob_start >= 0; })) {
+    json.key("logprob_start_len").begin_array();
+    for (const Query& query : queries) json.value(query.prompt_logprob_start);
+    json.end_array();
+  }
+  json.member("return_logprob", true).member("stream", false).end_object();
   return json.take();
 }
 
-// {"text": ..., "output_ids": [...], "meta_info": {"output_token_logprobs": [[logprob, id, text], ...]}}
+struct TokenEntry {
+  std::optional<float> logprob;
+  int32_t id = 0;
+};
+
+// [[logprob or null, id, ...], ...]; none where the field is absent.
+Expected<std::optional<std::vector<TokenEntry>>> parse_entries(const JsonReader& info,
+                                                               std::string_view field) {
+  BIFOCAL_ASSIGN_OR_RETURN(const auto* values, info.get_array(field));
+  std::optional<std::vector<TokenEntry>> entries;
+  if (values == nullptr) return entries;
+  entries.emplace();
+  for (const JsonValue& value : *values) {
+    const bool sound = value.is_array() && value.as_array().size() >= 2 &&
+                       (value.as_array()[0].is_number() || value.as_array()[0].is_null()) &&
+                       value.as_array()[1].is_int();
+    if (!sound) return data_loss(info.path_of(field) + ": expected [logprob, id, ...]");
+    const JsonValue& logprob = value.as_array()[0];
+    TokenEntry& entry = entries->emplace_back();
+    if (logprob.is_number()) entry.logprob = static_cast<float>(logprob.as_double());
+    entry.id = static_cast<int32_t>(value.as_array()[1].as_int());
+  }
+  return entries;
+}
+
+// {"text": ..., "meta_info": {"output_token_logprobs": [[logprob, id, text], ...], "input_token_logprobs":
+// ...}}
 Expected<Answer> parse_answer(const JsonValue& value, const std::string& path) {
   Answer answer;
   BIFOCAL_ASSIGN_OR_RETURN(const JsonReader reader, JsonReader::open(value, path));
@@ -51,14 +87,16 @@ Expected<Answer> parse_answer(const JsonValue& value, const std::string& path) {
   if (!info) return data_loss(path + ": no meta_info");
   BIFOCAL_ASSIGN_OR_RETURN(const auto cached, info->get_int("cached_tokens", 0, INT64_MAX));
   answer.cached_tokens = cached.value_or(0);
-  BIFOCAL_ASSIGN_OR_RETURN(const auto* entries, info->get_array("output_token_logprobs"));
-  if (entries == nullptr) return data_loss(path + ": no output_token_logprobs");
-  for (const JsonValue& entry : *entries) {
-    const bool sound = entry.is_array() && entry.as_array().size() >= 2 && entry.as_array()[0].is_number() &&
-                       entry.as_array()[1].is_int();
-    if (!sound) return data_loss(info->path_of("output_token_logprobs") + ": expected [logprob, id, ...]");
-    answer.logprobs.push_back(static_cast<float>(entry.as_array()[0].as_double()));
-    answer.token_ids.push_back(static_cast<int32_t>(entry.as_array()[1].as_int()));
+  BIFOCAL_ASSIGN_OR_RETURN(const auto inputs, parse_entries(*info, "input_token_logprobs"));
+  if (inputs) {
+    for (const TokenEntry& entry : *inputs) answer.prompt_logprobs.push_back(entry.logprob);
+  }
+  BIFOCAL_ASSIGN_OR_RETURN(const auto outputs, parse_entries(*info, "output_token_logprobs"));
+  if (!outputs) return data_loss(path + ": no output_token_logprobs");
+  for (const TokenEntry& entry : *outputs) {
+    if (!entry.logprob) return data_loss(info->path_of("output_token_logprobs") + ": a token has no logprob");
+    answer.logprobs.push_back(*entry.logprob);
+    answer.token_ids.push_back(entry.id);
   }
   return answer;
 }
@@ -95,6 +133,22 @@ Expected<std::vector<Answer>> HttpGenerator::generate(std::span<const Query> que
     answers.push_back(std::move(*answer));
   }
   return answers;
+}
+
+Expected<std::vector<int32_t>> HttpGenerator::encode(const std::string& text) {
+  JsonWriter json;
+  json.begin_object().member("prompt", text).end_object();
+  BIFOCAL_ASSIGN_OR_RETURN(const std::string body, post("/tokenize", json.take()));
+  const auto value = parse_json(body, kAnswerLimits);
+  if (!value.ok()) return data_loss("/tokenize: " + value.status().message());
+  const JsonValue* tokens = value->find("tokens");
+  if (tokens == nullptr || !tokens->is_array()) return data_loss("/tokenize: expected a list of tokens");
+  std::vector<int32_t> ids;
+  for (const JsonValue& token : tokens->as_array()) {
+    if (!token.is_int()) return data_loss("/tokenize: tokens: expected integers");
+    ids.push_back(static_cast<int32_t>(token.as_int()));
+  }
+  return ids;
 }
 
 Status HttpGenerator::flush_cache() {

@@ -1,4 +1,4 @@
-// Answers from a server that speaks SGLang's native API: POST /generate, POST /flush_cache.
+// Answers from a server that speaks SGLang's native API: POST /generate, /tokenize, /flush_cache.
 #pragma once
 
 #include <memory>
@@ -18,6 +18,7 @@ class HttpGenerator final : public Generator {
   // server's status and message.
   Expected<std::vector<Answer>> generate(std::span<const Query> queries) override;
   Status flush_cache() override;
+  Expected<std::vector<int32_t>> encode(const std::string& text) override;
 
  private:
   explicit HttpGenerator(std::unique_ptr<server::http::HttpClient> client) : client_(std::move(client)) {}

@@ -53,6 +53,7 @@ class ScriptedGenerator final : public Generator {
     return answers;
   }
   Status flush_cache() override { return {}; }
+  Expected<std::vector<int32_t>> encode(const std::string&) override { return unsupported("no tokens"); }
 
   std::function<std::string(size_t)> script;
   std::vector<Query> asked;

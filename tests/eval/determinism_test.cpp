@@ -49,6 +49,7 @@ class FakeGenerator final : public Generator {
     warm_ = false;
     return {};
   }
+  Expected<std::vector<int32_t>> encode(const std::string&) override { return unsupported("no tokens"); }
 
  private:
   bool warm_ = false;

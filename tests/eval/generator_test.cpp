@@ -7,6 +7,7 @@
 #include "eval/determinism.h"
 #include "eval/engine_generator.h"
 #include "eval/http_generator.h"
+#include "eval/perplexity.h"
 #include "server/app.h"
 #include "server/http/http_server.h"
 
@@ -74,6 +75,23 @@ TEST(HttpGenerator, AnswersAsTheEngineDoes) {
     EXPECT_EQ((*a)[2].token_ids.size(), 3U);
   }
   EXPECT_TRUE(over_http->flush_cache().ok());
+}
+
+TEST(HttpGenerator, PerplexityAsInProcess) {
+  BundledServer server;
+  const auto over_http = connect(server.url());
+  EngineGenerator in_process(server.engine(), server.tokenizer());
+  const std::string text = "Question: Ann has 3 pears and 4 \"plums\". How many pieces of fruit?\nAnswer: 7";
+  const auto ids = over_http->encode(text);
+  ASSERT_TRUE(ids.ok()) << ids.status().message();
+  EXPECT_EQ(*ids, *in_process.encode(text));
+  const PerplexityOptions options{12, 5, 3, {}};
+  const auto a = run_perplexity(*over_http, *ids, options);
+  const auto b = run_perplexity(in_process, *ids, options);
+  ASSERT_TRUE(a.ok()) << a.status().message();
+  ASSERT_TRUE(b.ok()) << b.status().message();
+  EXPECT_EQ(a->nll, b->nll);
+  EXPECT_EQ(a->scored_tokens, static_cast<int64_t>(ids->size()) - 1);
 }
 
 TEST(HttpGenerator, OurServerIsDeterministic) {
@@ -164,7 +182,8 @@ TEST(HttpGenerator, AServerThatIsWrongNowAndThenIsFound) {
 }
 
 TEST(HttpGenerator, AnswersOfAnotherShapeAreErrors) {
-  const Query query{"a", {}, 0, 1, 1, 0, 0, {}};
+  Query query;
+  query.text = "a";
   for (const auto& [status, body, expected] : std::vector<std::tuple<int, std::string, std::string>>{
            {200, "not json", "JSON"},
            {200, "{}", "a list of 1 answers"},
