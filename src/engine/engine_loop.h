@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/thread_pool.h"
+#include "engine/device_rows.h"
 #include "engine/engine.h"
 #include "engine/inbox.h"
 #include "engine/runner.h"
@@ -65,11 +66,12 @@ class EngineLoop {
     int32_t sequence = 0;   // of the step
     int32_t logit_row = 0;  // of the step
     bool scores_prompt = false;
+    bool on_device = false;  // chosen there, if the model's device chooses at all
   };
   Status run_step();
   void make_tasks(const Step& step);
-  void add_task(SampleTask task, const TaskOwner& owner);
-  void take_argmax();
+  void add_task(SampleTask task, TaskOwner owner);
+  void take_tokens();
   void add_prompt_tasks(const StepSequence& rows, int32_t sequence, LiveRequest& live);
   void find_faults(const Step& step);
   void deliver(const Step& step);
@@ -93,7 +95,7 @@ class EngineLoop {
   // Of the step in flight.
   std::vector<SampleTask> tasks_;  // Step::samples first
   std::vector<TaskOwner> owners_;
-  std::vector<uint8_t> read_logits_;  // [R]
+  DeviceRows device_rows_;
   std::vector<SampleOutcome> outcomes_;
   StepResult result_;
 

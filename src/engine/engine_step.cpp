@@ -25,8 +25,8 @@ Status EngineLoop::run_step() {
     live_.at(rows.key.request)->stages.enter(RequestStages::Stage::prefill);
   }
   make_tasks(step);
-  BIFOCAL_RETURN_IF_ERROR(runner_.run(step, read_logits_));
-  take_argmax();
+  BIFOCAL_RETURN_IF_ERROR(runner_.run(step, device_rows_.read_logits(), device_rows_.sampling()));
+  take_tokens();
   sampler_.run(tasks_, outcomes_, *parts_.pool);
   find_faults(step);
   deliver(step);
@@ -39,7 +39,7 @@ Status EngineLoop::run_step() {
 void EngineLoop::make_tasks(const Step& step) {
   tasks_.clear();
   owners_.clear();
-  read_logits_.assign(static_cast<size_t>(step.num_logits), 0);
+  device_rows_.reset(step.num_logits);
   std::vector<bool> covered(step.sequences.size(), false);
   for (const StepSample& sample : step.samples) {
     const LiveRequest& live = *live_.at(sample.key.request);
@@ -71,18 +71,18 @@ void EngineLoop::make_tasks(const Step& step) {
   outcomes_.assign(tasks_.size(), {});
 }
 
-void EngineLoop::add_task(SampleTask task, const TaskOwner& owner) {
+void EngineLoop::add_task(SampleTask task, TaskOwner owner) {
   task.logits = parts_.executor->logits(owner.logit_row);
-  if (reads_logits(task)) read_logits_[static_cast<size_t>(owner.logit_row)] = 1;
+  owner.on_device = device_rows_.add(owner.logit_row, task);
   tasks_.push_back(std::move(task));
   owners_.push_back(owner);
 }
 
-void EngineLoop::take_argmax() {
-  const auto argmax = parts_.executor->argmax();
-  if (argmax.empty()) return;
+void EngineLoop::take_tokens() {
+  const auto tokens = parts_.executor->tokens();
+  if (tokens.empty()) return;
   for (size_t i = 0; i < tasks_.size(); ++i) {
-    tasks_[i].argmax = argmax[static_cast<size_t>(owners_[i].logit_row)];
+    if (owners_[i].on_device) tasks_[i].chosen = tokens[static_cast<size_t>(owners_[i].logit_row)];
   }
 }
 

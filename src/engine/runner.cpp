@@ -87,7 +87,8 @@ Status Runner::copy_pages(const Step& step) {
   return {};
 }
 
-Status Runner::run(const Step& step, std::span<const uint8_t> read_logits) {
+Status Runner::run(const Step& step, std::span<const uint8_t> read_logits,
+                   std::span<const kernels::SampleParams> sampling) {
   lay_out(step);
   if (window_ != nullptr) lay_out_window(step);
   BIFOCAL_RETURN_IF_ERROR(copy_pages(step));
@@ -100,7 +101,8 @@ Status Runner::run(const Step& step, std::span<const uint8_t> read_logits) {
   batch.page_table = page_table_;
   batch.page_table_stride = static_cast<int64_t>(page_table_.size() / step.sequences.size());
   batch.window_page_table = window_page_table_;
-  return executor_.run({token_ids_, positions_, kv_slots_, logit_rows_, read_logits, window_slots_}, batch);
+  return executor_.run({token_ids_, positions_, kv_slots_, logit_rows_, read_logits, window_slots_, sampling},
+                       batch);
 }
 
 }  // namespace bifocal::engine

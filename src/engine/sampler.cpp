@@ -112,9 +112,14 @@ bool has_penalties(const SamplingParams& params) {
          params.presence_penalty != 0.0;
 }
 
-bool reads_logits(const SampleTask& task) {
-  if (task.logprob) return true;
-  return !task.given && (!is_greedy(*task.params) || modifies_logits(task));
+std::optional<kernels::SampleParams> device_params(const SampleTask& task) {
+  if (task.logprob) return std::nullopt;
+  if (task.given) return kernels::SampleParams{};
+  if (modifies_logits(task)) return std::nullopt;
+  if (is_greedy(*task.params)) return kernels::SampleParams{};
+  return kernels::SampleParams{task.seed,          task.params->temperature,
+                               task.params->top_p, task.params->min_p,
+                               task.params->top_k, static_cast<int32_t>(task.position)};
 }
 
 Sampler::Sampler(int vocab_size, int num_threads)
@@ -134,9 +139,9 @@ void Sampler::run(std::span<const SampleTask> tasks, std::span<SampleOutcome> ou
 
 SampleOutcome Sampler::run_one(const SampleTask& task, LogitScratch& scratch) const {
   SampleOutcome outcome;
-  if (task.argmax && !reads_logits(task)) {
-    outcome.valid = *task.argmax != model::kNoArgmax;
-    outcome.token.id = task.given.value_or(*task.argmax);
+  if (task.chosen) {
+    outcome.valid = *task.chosen != model::kUnsoundRow;
+    outcome.token.id = task.given.value_or(*task.chosen);
     return outcome;
   }
   const std::span<const float> raw(task.logits, vocab_size_);

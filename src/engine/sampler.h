@@ -12,13 +12,14 @@
 #include "engine/request.h"
 #include "engine/sampling_params.h"
 #include "engine/token_counts.h"
+#include "kernels/sample_params.h"
 
 namespace bifocal::engine {
 
 // One token to be chosen, or (with `given`) one token of a prompt to be scored.
 struct SampleTask {
   const float* logits = nullptr;           // [V], as the model gave them; rows may be shared between tasks
-  std::optional<int32_t> argmax;           // the row's, where the model gave it; kNoArgmax: not a sound row
+  std::optional<int32_t> chosen;           // by the model's device; kUnsoundRow: not a sound row
   const SamplingParams* params = nullptr;  // null when the token is given
   const TokenCounts* counts = nullptr;     // null when no penalty is set
   std::span<const int32_t> banned;         // end tokens before min_new_tokens
@@ -41,14 +42,15 @@ uint64_t choice_seed(uint64_t seed, int choice);
 // True when params read TokenCounts.
 bool has_penalties(const SamplingParams& params);
 
-// False: an argmax would be enough.
-bool reads_logits(const SampleTask& task);
+// What a device needs to choose the token that Sampler would. Empty: it takes the logits, here. A token that
+// is given asks only whether the row is sound, which every choice tells.
+std::optional<kernels::SampleParams> device_params(const SampleTask& task);
 
 class Sampler {
  public:
   Sampler(int vocab_size, int num_threads);
 
-  // outcomes[i] is of tasks[i]. The logits of tasks that have an argmax and need no more are not looked at.
+  // outcomes[i] is of tasks[i]. The logits of tasks whose token a device chose are not looked at.
   void run(std::span<const SampleTask> tasks, std::span<SampleOutcome> outcomes, ThreadPool& pool);
 
  private:

@@ -37,7 +37,7 @@ class CpuExecutor final : public Executor {
   const float* logits(int32_t row) const override {
     return logits_.get() + static_cast<size_t>(row) * vocab_size_;
   }
-  std::span<const int32_t> argmax() const override { return {}; }
+  std::span<const int32_t> tokens() const override { return {}; }
 
   std::span<const attention::AttentionDesc> classes() const override { return planner_->classes(); }
   const attention::Router& router() const override { return planner_->router(); }

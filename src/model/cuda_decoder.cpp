@@ -44,7 +44,6 @@ std::vector<Part> workspace_parts(const ModelSpec& spec, int max_tokens, int max
           {&W::picked, picked * widths.hidden * kBf16},
           {&W::logits, picked * spec.vocab_size * 4},
           {&W::tokens, picked * 4},
-          {&W::sample_params, picked * static_cast<int64_t>(sizeof(cuda::SampleParams))},
           {&W::sampling, cuda::sample_workspace_bytes(max_logit_rows, spec.vocab_size)}};
 }
 
@@ -63,10 +62,6 @@ Expected<CudaWorkspace> CudaWorkspace::allocate(const ModelSpec& spec, int max_t
   for (const Part& part : workspace_parts(spec, max_tokens, max_logit_rows)) {
     BIFOCAL_ASSIGN_OR_RETURN(out.*part.memory, Memory::allocate(static_cast<size_t>(part.bytes)));
   }
-  const std::vector<cuda::SampleParams> greedy(static_cast<size_t>(max_logit_rows));
-  BIFOCAL_RETURN_IF_ERROR(cuda::to_status(
-      cudaMemcpy(out.sample_params.as<void>(), greedy.data(), out.sample_params.bytes(), cudaMemcpyDefault),
-      "setting up sampling"));
   // A row that a padded step never writes must not be NaN when attention reads it.
   for (Memory* memory : {&out.attn, &out.q, &out.qkv}) {
     BIFOCAL_RETURN_IF_ERROR(
@@ -81,6 +76,7 @@ struct CudaDecoder::Step {
   const int32_t* positions = nullptr;
   const int64_t* kv_slots = nullptr;
   const int32_t* logit_rows = nullptr;
+  const kernels::SampleParams* sampling = nullptr;
   cuda::LaunchOptions launch;
 };
 
@@ -104,6 +100,7 @@ Status CudaDecoder::enqueue(const CudaStepShape& shape, const std::byte* arrays,
   step.positions = ints(layout.positions);
   step.kv_slots = reinterpret_cast<const int64_t*>(arrays + layout.kv_slots);
   step.logit_rows = ints(layout.logit_rows);
+  step.sampling = reinterpret_cast<const kernels::SampleParams*>(arrays + layout.sampling);
   step.launch = {stream, true, false};
 
   // The first kernel follows a copy, which gives no early signal.
@@ -259,8 +256,7 @@ Status CudaDecoder::choose(const Step& step) {
   sample.logits = workspace_.logits.as<float>();
   sample.num_rows = step.num_logit_rows;
   sample.vocab_size = spec_.vocab_size;
-  sample.params = workspace_.sample_params.as<cuda::SampleParams>();
-  sample.positions = step.logit_rows;  // any: greedy choices draw nothing
+  sample.params = step.sampling;
   sample.tokens = workspace_.tokens.as<int32_t>();
   sample.workspace = workspace_.sampling.as<void>();
   return cuda::sample(sample, step.launch);

@@ -25,7 +25,6 @@ struct CudaWorkspace {
   Memory picked;            // [R, hidden]
   Memory logits;            // f32 [R, V]
   Memory tokens;            // int32 [R]
-  Memory sample_params;     // SampleParams [R]: greedy
   Memory sampling;          // sample_workspace_bytes
 
   static Expected<CudaWorkspace> allocate(const ModelSpec& spec, int max_tokens, int max_logit_rows);

@@ -51,7 +51,7 @@ class CudaExecutor final : public Executor {
   const float* logits(int32_t row) const override {
     return host_logits_.as<float>() + static_cast<size_t>(row) * vocab_size_;
   }
-  std::span<const int32_t> argmax() const override {
+  std::span<const int32_t> tokens() const override {
     return {host_tokens_.as<int32_t>(), static_cast<size_t>(num_logit_rows_)};
   }
   std::span<const attention::AttentionDesc> classes() const override { return planner_->classes(); }

@@ -62,6 +62,7 @@ CudaStepLayout::CudaStepLayout(const CudaStepShape& shape) {
   positions = place(shape.num_rows, sizeof(int32_t));
   kv_slots = place(shape.num_rows, sizeof(int64_t));
   logit_rows = place(shape.num_logit_rows, sizeof(int32_t));
+  sampling = place(shape.num_logit_rows, sizeof(kernels::SampleParams));
   q_begin = place(seqs, sizeof(int32_t));
   q_len = place(seqs, sizeof(int32_t));
   kv_len = place(seqs, sizeof(int32_t));
@@ -77,6 +78,7 @@ void write_step(const StepRows& rows, const attention::StepBatch& batch, const C
   fill(array_at<int64_t>(to, layout.kv_slots, num_rows), rows.kv_slots, int64_t{-1});
   const auto logit_rows = array_at<int32_t>(to, layout.logit_rows, shape.num_logit_rows);
   fill(logit_rows, rows.logit_rows, -1);
+  fill(array_at<kernels::SampleParams>(to, layout.sampling, shape.num_logit_rows), rows.sampling, {});
 
   const auto q_begin = array_at<int32_t>(to, layout.q_begin, num_seqs);
   const auto q_len = array_at<int32_t>(to, layout.q_len, num_seqs);

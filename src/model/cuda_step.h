@@ -32,6 +32,7 @@ struct CudaStepLayout {
   int64_t positions = 0;   // int32 [T]
   int64_t kv_slots = 0;    // int64 [T]
   int64_t logit_rows = 0;  // int32 [R]
+  int64_t sampling = 0;    // kernels::SampleParams [R]
   int64_t q_begin = 0;     // int32 [B]
   int64_t q_len = 0;       // int32 [B]
   int64_t kv_len = 0;      // int32 [B]
@@ -39,8 +40,8 @@ struct CudaStepLayout {
   int64_t num_bytes = 0;
 };
 
-// Fills `to` (layout.num_bytes) with the step, and what `shape` has beyond it with padding: rows of token -1
-// and slot -1, sequences of no keys.
+// Fills `to` (layout.num_bytes, 16-byte aligned) with the step, and what `shape` has beyond it with padding:
+// rows of token -1 and slot -1, sequences of no keys, greedy choices.
 void write_step(const StepRows& rows, const attention::StepBatch& batch, const CudaStepShape& shape,
                 const CudaStepLayout& layout, std::byte* to);
 

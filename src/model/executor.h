@@ -6,6 +6,7 @@
 
 #include "attention/planner.h"
 #include "base/status.h"
+#include "kernels/sample_params.h"
 #include "kv/page_id.h"
 
 namespace bifocal::model {
@@ -16,10 +17,13 @@ struct StepRows {
   std::span<const int32_t> positions;   // [T]
   std::span<const int64_t> kv_slots;    // [T] page * page_size + token in page
   std::span<const int32_t> logit_rows;  // [R] rows whose logits are wanted
-  // [R] 1: the row's logits are read; 0: only its argmax is, where the device gives one. Empty: all are read.
+  // [R] 1: the row's logits are read; 0: only its token is, where the device chooses one. Empty: all are
+  // read.
   std::span<const uint8_t> read_logits = {};
   // [T] the same as kv_slots in the pages of layers with a window; empty where these have none of their own.
   std::span<const int64_t> window_slots = {};
+  // [R] how a device chooses the rows' tokens. Empty: greedily.
+  std::span<const kernels::SampleParams> sampling = {};
 
   // Where a layer's keys and values go.
   std::span<const int64_t> slots(kv::PageKind kind) const {
@@ -35,7 +39,7 @@ struct ExecutorOptions {
   int num_window_pages = 0;      // of layers with a window; 0: these have no pages of their own
 };
 
-constexpr int32_t kNoArgmax = -1;
+constexpr int32_t kUnsoundRow = -1;
 
 class Executor {
  public:
@@ -58,9 +62,9 @@ class Executor {
 
   // f32 [V] of logit row `row`, on the host.
   virtual const float* logits(int32_t row) const = 0;
-  // [R] the largest logit's lowest id; kNoArgmax where the row has a NaN, +Inf or nothing finite. Empty where
-  // the device leaves that to the reader of the logits.
-  virtual std::span<const int32_t> argmax() const = 0;
+  // [R] the rows' tokens, chosen as StepRows::sampling says; kUnsoundRow where a row has a NaN, +Inf or
+  // nothing finite. Empty where the device leaves that to the reader of the logits.
+  virtual std::span<const int32_t> tokens() const = 0;
 
   virtual std::span<const attention::AttentionDesc> classes() const = 0;
   virtual const attention::Router& router() const = 0;

@@ -1,5 +1,5 @@
-// An engine whose model computes elsewhere: logits reach the host only where they are asked for, and a device
-// can fail for good.
+// An engine whose model computes elsewhere: tokens are chosen there where they can be, logits reach the host
+// only where they are asked for, and a device can fail for good.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "engine/engine_harness.h"
+#include "engine/sampler.h"
 #include "kv/kv_cache.h"
 
 namespace bifocal::engine {
@@ -40,7 +41,8 @@ class RemoteExecutor final : public model::Executor {
     const size_t num_rows = rows.logit_rows.size();
     EXPECT_EQ(rows.read_logits.size(), num_rows);
     std::fill(logits_.begin(), logits_.end(), std::numeric_limits<float>::quiet_NaN());
-    argmax_.assign(num_rows, model::kNoArgmax);
+    EXPECT_EQ(rows.sampling.size(), num_rows);
+    tokens_.assign(num_rows, model::kUnsoundRow);
     for (size_t r = 0; r < num_rows; ++r) {
       const float* from = inner_->logits(static_cast<int32_t>(r));
       ++behaviour_.rows;
@@ -50,7 +52,7 @@ class RemoteExecutor final : public model::Executor {
       }
       const int32_t token = rows.token_ids[static_cast<size_t>(rows.logit_rows[r])];
       if (std::count(behaviour_.empty_after.begin(), behaviour_.empty_after.end(), token) == 0) {
-        argmax_[r] = static_cast<int32_t>(std::max_element(from, from + kFakeVocab) - from);
+        tokens_[r] = choose(from, rows.sampling[r]);
       }
     }
     return {};
@@ -58,7 +60,7 @@ class RemoteExecutor final : public model::Executor {
   const float* logits(int32_t row) const override {
     return logits_.data() + static_cast<size_t>(row) * kFakeVocab;
   }
-  std::span<const int32_t> argmax() const override { return argmax_; }
+  std::span<const int32_t> tokens() const override { return tokens_; }
   std::span<const attention::AttentionDesc> classes() const override { return inner_->classes(); }
   const attention::Router& router() const override { return inner_->router(); }
   const attention::PhaseCounters& counters(size_t class_index, attention::Phase phase) const override {
@@ -66,10 +68,27 @@ class RemoteExecutor final : public model::Executor {
   }
 
  private:
+  static int32_t choose(const float* logits, const kernels::SampleParams& how) {
+    SamplingParams params;
+    params.temperature = how.temperature;
+    params.top_p = how.top_p;
+    params.min_p = how.min_p;
+    params.top_k = how.top_k;
+    SampleTask task;
+    task.logits = logits;
+    task.params = &params;
+    task.seed = how.seed;
+    task.position = how.position;
+    SampleOutcome outcome;
+    ThreadPool pool(1);
+    Sampler(kFakeVocab, 1).run({&task, 1}, {&outcome, 1}, pool);
+    return outcome.valid ? outcome.token.id : model::kUnsoundRow;
+  }
+
   std::unique_ptr<model::Executor> inner_;
   DeviceBehaviour& behaviour_;
   std::vector<float> logits_;
-  std::vector<int32_t> argmax_;
+  std::vector<int32_t> tokens_;
   bool failed_ = false;
 };
 
@@ -122,23 +141,65 @@ struct RemoteEngine {
 
 const std::vector<int32_t> kPrompt = {4, 8, 15, 16, 23, 42, 7};
 
-TEST(Device, GreedyRowsNeverReachTheHost) {
+struct Kind {
+  const char* what;
+  void (*change)(GenerateRequest& request);
+};
+
+TEST(Device, ChoosesTheTokensOfRowsThatNeverReachTheHost) {
+  const Kind kinds[] = {
+      {"greedy", [](GenerateRequest&) {}},
+      {"temperature", [](GenerateRequest& r) { r.sampling.temperature = 0.9; }},
+      {"truncated",
+       [](GenerateRequest& r) {
+         r.sampling.temperature = 1.3;
+         r.sampling.top_k = 30;
+         r.sampling.top_p = 0.9;
+         r.sampling.min_p = 0.01;
+       }},
+  };
+  for (const Kind& each : kinds) {
+    FakeEngine local;
+    RemoteEngine remote;
+    auto request = greedy_request("r", kPrompt, 20);
+    request.sampling.seed = 77;
+    each.change(request);
+    EXPECT_EQ(remote.generate(request).tokens, local.generate(request).tokens) << each.what;
+    EXPECT_EQ(remote.behaviour.read_rows, 0) << each.what;
+    EXPECT_EQ(remote.behaviour.rows, 20) << each.what;
+  }
+}
+
+// Their first tokens come from one row: the host draws those that the device didn't.
+TEST(Device, ChoicesThatShareARowDrawTheirOwnTokens) {
   FakeEngine local;
   RemoteEngine remote;
-  const auto request = greedy_request("r", kPrompt, 20);
-  EXPECT_EQ(remote.generate(request).tokens, local.generate(request).tokens);
-  EXPECT_EQ(remote.behaviour.read_rows, 0);
-  EXPECT_EQ(remote.behaviour.rows, 20);
+  auto request = greedy_request("r", kPrompt, 8);
+  request.sampling.temperature = 1.5;
+  request.sampling.n = 5;
+  auto here = local.submit(request);
+  auto there = remote.submit(request);
+  ASSERT_TRUE(here->wait() && there->wait());
+  for (int choice = 0; choice < 5; ++choice) {
+    EXPECT_EQ(there->output(choice).tokens, here->output(choice).tokens) << "choice " << choice;
+  }
+  EXPECT_NE(here->output(0).tokens, here->output(1).tokens);
+  EXPECT_EQ(remote.behaviour.read_rows, 1);
 }
 
 TEST(Device, WhatNeedsLogitsGetsThem) {
-  struct Case {
-    const char* what;
-    void (*change)(GenerateRequest& request);
-  };
-  const Case cases[] = {
-      {"temperature", [](GenerateRequest& r) { r.sampling.temperature = 1; }},
+  const Kind cases[] = {
       {"logprobs", [](GenerateRequest& r) { r.return_logprob = true; }},
+      {"sampled logprobs",
+       [](GenerateRequest& r) {
+         r.sampling.temperature = 1;
+         r.return_logprob = true;
+       }},
+      {"end tokens banned",
+       [](GenerateRequest& r) {
+         r.sampling.ignore_eos = false;
+         r.sampling.min_new_tokens = 12;
+       }},
       {"penalty", [](GenerateRequest& r) { r.sampling.frequency_penalty = 1.5; }},
       {"bias",
        [](GenerateRequest& r) {
@@ -150,7 +211,7 @@ TEST(Device, WhatNeedsLogitsGetsThem) {
          r.logprob_start_len = 0;
        }},
   };
-  for (const Case& each : cases) {
+  for (const Kind& each : cases) {
     FakeEngine local;
     RemoteEngine remote;
     auto request = greedy_request("r", kPrompt, 12);

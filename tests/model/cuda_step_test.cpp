@@ -62,10 +62,14 @@ TEST(CudaStep, PaddingWritesNothingAndReadsNothing) {
   const std::vector<int64_t> slots{512, 579};
   const std::vector<Phase> phases{Phase::decode, Phase::decode};
   const attention::StepBatch batch{1, phases, q_begin, q_len, kv_len, table, 2};
-  const Sent sent({ids, positions, slots, wanted}, batch, decode_shape(4, 3));
+  const std::vector<kernels::SampleParams> sampling = {{7, 0.5, 0.9, 0.1, 40, 65}, {8, 1.0, 1.0, 0.0, -1, 4}};
+  const Sent sent({ids, positions, slots, wanted, {}, {}, sampling}, batch, decode_shape(4, 3));
   EXPECT_EQ(sent.read<int32_t>(sent.layout.token_ids, 4), (Ints{5, 6, -1, -1}));
   EXPECT_EQ(sent.read<int64_t>(sent.layout.kv_slots, 4), (std::vector<int64_t>{512, 579, -1, -1}));
   EXPECT_EQ(sent.read<int32_t>(sent.layout.logit_rows, 4), (Ints{0, 1, -1, -1}));
+  const std::vector<kernels::SampleParams> greedy(2);
+  EXPECT_EQ(sent.read<kernels::SampleParams>(sent.layout.sampling, 4),
+            (std::vector<kernels::SampleParams>{sampling[0], sampling[1], greedy[0], greedy[1]}));
   EXPECT_EQ(sent.read<int32_t>(sent.layout.q_begin, 4), (Ints{0, 1, 2, 3}));
   EXPECT_EQ(sent.read<int32_t>(sent.layout.q_len, 4), (Ints{1, 1, 0, 0}));
   EXPECT_EQ(sent.read<int32_t>(sent.layout.kv_len, 4), (Ints{65, 4, 0, 0}));
@@ -74,11 +78,12 @@ TEST(CudaStep, PaddingWritesNothingAndReadsNothing) {
 
 TEST(CudaStep, StepsOfOneShapeShareAddressesAndArraysNeverOverlap) {
   const CudaStepLayout layout(decode_shape(13, 5));
-  const int64_t ends[] = {layout.token_ids + 13 * 4,  layout.positions + 13 * 4,  layout.kv_slots + 13 * 8,
-                          layout.logit_rows + 13 * 4, layout.q_begin + 13 * 4,    layout.q_len + 13 * 4,
-                          layout.kv_len + 13 * 4,     layout.page_table + 13 * 20};
-  const int64_t begins[] = {layout.positions, layout.kv_slots, layout.logit_rows, layout.q_begin,
-                            layout.q_len,     layout.kv_len,   layout.page_table, layout.num_bytes};
+  const int64_t ends[] = {layout.token_ids + 13 * 4,  layout.positions + 13 * 4, layout.kv_slots + 13 * 8,
+                          layout.logit_rows + 13 * 4, layout.sampling + 13 * 40, layout.q_begin + 13 * 4,
+                          layout.q_len + 13 * 4,      layout.kv_len + 13 * 4,    layout.page_table + 13 * 20};
+  const int64_t begins[] = {layout.positions, layout.kv_slots,   layout.logit_rows,
+                            layout.sampling,  layout.q_begin,    layout.q_len,
+                            layout.kv_len,    layout.page_table, layout.num_bytes};
   for (size_t i = 0; i < std::size(ends); ++i) {
     EXPECT_LE(ends[i], begins[i]) << i;
     EXPECT_EQ(begins[i] % 16, 0) << i;

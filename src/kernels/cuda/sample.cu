@@ -138,7 +138,7 @@ class RowSampler {
     best_ = argmax(top);
     if (is_greedy(params)) return best_;
     scale_ = scale_of(params);
-    const auto position = static_cast<uint64_t>(int64_t{args.positions[row]});
+    const auto position = static_cast<uint64_t>(int64_t{params.position});
     const double fraction = unit_uniform(hash_combine(params.seed, position));
     const bool limited = is_limited(params, vocab_);
     double total = 0.0;

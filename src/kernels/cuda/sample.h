@@ -14,26 +14,17 @@
 
 #include "base/status.h"
 #include "kernels/cuda/launch_options.h"
+#include "kernels/sample_params.h"
 
 namespace bifocal::kernels::cuda {
 
 constexpr int kSampleCandidates = 1024;
-
-// Of one row; engine/sampling_params.h has the meanings.
-struct SampleParams {
-  uint64_t seed = 0;
-  double temperature = 0.0;  // below 1e-6: greedy
-  double top_p = 1.0;
-  double min_p = 0.0;
-  int32_t top_k = -1;  // -1 or 0: all; 1: greedy
-};
 
 struct SampleArgs {
   const float* logits = nullptr;         // f32 [R, V]
   int num_rows = 0;                      // R
   int vocab_size = 0;                    // V, at most kMaxSampleVocab
   const SampleParams* params = nullptr;  // [R], device
-  const int32_t* positions = nullptr;    // [R]: hashed with the seed
   int32_t* tokens = nullptr;             // [R]; -1: NaN or infinite logits, or nothing is allowed
   void* workspace = nullptr;             // sample_workspace_bytes(R, V), 16-byte aligned
 };

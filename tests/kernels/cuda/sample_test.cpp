@@ -18,20 +18,18 @@ struct Problem {
   int vocab_size = 0;
   std::vector<float> logits;  // [R, V]
   std::vector<SampleParams> params;
-  std::vector<int32_t> positions;
 
   size_t rows() const { return params.size(); }
-  void add(const std::vector<float>& row, const SampleParams& p, int32_t position) {
+  void add(const std::vector<float>& row, SampleParams p, int32_t position) {
+    p.position = position;
     logits.insert(logits.end(), row.begin(), row.end());
     params.push_back(p);
-    positions.push_back(position);
   }
 };
 
 std::vector<int32_t> on_gpu(const Problem& problem) {
   const DeviceMemory logits = upload(problem.logits);
   const DeviceMemory params = upload(problem.params);
-  const DeviceMemory positions = upload(problem.positions);
   const DeviceMemory tokens = poisoned<int32_t>(problem.rows());
   const int rows = static_cast<int>(problem.rows());
   const DeviceMemory workspace =
@@ -41,7 +39,6 @@ std::vector<int32_t> on_gpu(const Problem& problem) {
   args.num_rows = rows;
   args.vocab_size = problem.vocab_size;
   args.params = params.as<SampleParams>();
-  args.positions = positions.as<int32_t>();
   args.tokens = tokens.as<int32_t>();
   args.workspace = workspace.as<void>();
   const Status status = sample(args, {});
@@ -64,7 +61,7 @@ std::vector<int32_t> on_cpu(const Problem& problem) {
     tasks[i].logits = problem.logits.data() + i * static_cast<size_t>(problem.vocab_size);
     tasks[i].params = &params[i];
     tasks[i].seed = problem.params[i].seed;
-    tasks[i].position = problem.positions[i];
+    tasks[i].position = problem.params[i].position;
   }
   sampler.run(tasks, outcomes, pool);
   std::vector<int32_t> tokens;

@@ -132,11 +132,11 @@ void bench_sampling(ColdRead& cold) {
     SampleParams params;
     float scale;
   };
-  const std::vector<Kind> kinds = {{"sample, greedy", {1, 0.0, 1.0, 0.0, -1}, 4.0F},
-                                   {"sample, temperature", {1, 1.0, 1.0, 0.0, -1}, 4.0F},
-                                   {"sample, top-k 20, top-p 0.8", {1, 0.7, 0.8, 0.0, 20}, 4.0F},
-                                   {"sample, top-p 0.95", {1, 0.6, 0.95, 0.0, -1}, 4.0F},
-                                   {"sample, top-p 0.95, flat", {1, 1.0, 0.95, 0.0, -1}, 0.1F}};
+  const std::vector<Kind> kinds = {{"sample, greedy", {1, 0.0, 1.0, 0.0, -1, 77}, 4.0F},
+                                   {"sample, temperature", {1, 1.0, 1.0, 0.0, -1, 77}, 4.0F},
+                                   {"sample, top-k 20, top-p 0.8", {1, 0.7, 0.8, 0.0, 20, 77}, 4.0F},
+                                   {"sample, top-p 0.95", {1, 0.6, 0.95, 0.0, -1, 77}, 4.0F},
+                                   {"sample, top-p 0.95, flat", {1, 1.0, 0.95, 0.0, -1, 77}, 0.1F}};
   for (const Kind& kind : kinds) {
     for (const int rows : {1, 16, 64}) {
       std::vector<uint16_t> bits(static_cast<size_t>(kVocab) * static_cast<size_t>(rows));
@@ -149,7 +149,6 @@ void bench_sampling(ColdRead& cold) {
       }
       const DeviceMemory logits = upload(host);
       const DeviceMemory params = upload(std::vector<SampleParams>(static_cast<size_t>(rows), kind.params));
-      const DeviceMemory positions = upload(std::vector<int32_t>(static_cast<size_t>(rows), 77));
       const DeviceMemory tokens = allocate(static_cast<size_t>(rows) * 4);
       const DeviceMemory workspace = allocate(static_cast<size_t>(sample_workspace_bytes(rows, kVocab)));
       SampleArgs args;
@@ -157,7 +156,6 @@ void bench_sampling(ColdRead& cold) {
       args.num_rows = rows;
       args.vocab_size = kVocab;
       args.params = params.as<SampleParams>();
-      args.positions = positions.as<int32_t>();
       args.tokens = tokens.as<int32_t>();
       args.workspace = workspace.as<void>();
       print_row(kind.name, rows, 4.0 * kVocab * rows, cold,
