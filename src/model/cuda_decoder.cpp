@@ -78,6 +78,8 @@ struct CudaDecoder::Step {
   const int32_t* logit_rows = nullptr;
   const kernels::SampleParams* sampling = nullptr;
   cuda::LaunchOptions launch;
+  cuda::LaunchOptions first;   // of kernels that start when all before them have ended
+  cuda::LaunchOptions attend;  // of attention
 };
 
 CudaDecoder::CudaDecoder(const ModelSpec& spec, const CudaWeights& weights, const AttentionClasses& classes,
@@ -102,6 +104,11 @@ Status CudaDecoder::enqueue(const CudaStepShape& shape, const std::byte* arrays,
   step.logit_rows = ints(layout.logit_rows);
   step.sampling = reinterpret_cast<const kernels::SampleParams*>(arrays + layout.sampling);
   step.launch = {stream, true, false};
+  // Decode attention reads the plan, and keys of earlier steps, while the rotation ahead of it still runs:
+  // the plan has ended by then because the kernel behind it doesn't start before. The keys of tokens to
+  // verify are of this step.
+  step.first = {stream, false, false};
+  step.attend = {stream, true, shape.num_seqs[static_cast<size_t>(attention::Phase::verify)] == 0};
 
   // The first kernel follows a copy, which gives no early signal.
   cuda::GatherRows embed;
@@ -111,7 +118,7 @@ Status CudaDecoder::enqueue(const CudaStepShape& shape, const std::byte* arrays,
   embed.ids = ints(layout.token_ids);
   embed.num_rows = shape.num_rows;
   embed.out = workspace_.residual.as<uint16_t>();
-  BIFOCAL_RETURN_IF_ERROR(cuda::gather_rows(embed, {stream, false, false}));
+  BIFOCAL_RETURN_IF_ERROR(cuda::gather_rows(embed, step.first));
 
   attention::CudaBatch batch;
   batch.num_seqs = shape.num_seqs;
@@ -128,8 +135,8 @@ Status CudaDecoder::enqueue(const CudaStepShape& shape, const std::byte* arrays,
   return choose(step);
 }
 
-Status CudaDecoder::norm(const Step& step, uint16_t* rows, int num_rows, const cuda::DeviceMemory& weight,
-                         uint16_t* out) const {
+Status CudaDecoder::norm(uint16_t* rows, int num_rows, const cuda::DeviceMemory& weight, uint16_t* out,
+                         const cuda::LaunchOptions& launch) const {
   cuda::RmsNorm args;
   args.residual = rows;
   args.w = weight.as<uint16_t>();
@@ -137,7 +144,7 @@ Status CudaDecoder::norm(const Step& step, uint16_t* rows, int num_rows, const c
   args.eps = spec_.norm_eps;
   args.num_rows = num_rows;
   args.dim = spec_.hidden_size;
-  return cuda::rms_norm(args, step.launch);
+  return cuda::rms_norm(args, launch);
 }
 
 Status CudaDecoder::attend(const Step& step, size_t layer) {
@@ -145,7 +152,8 @@ Status CudaDecoder::attend(const Step& step, size_t layer) {
   const CudaLayerWeights& weights = weights_.layers[layer];
   auto* residual = workspace_.residual.as<uint16_t>();
   auto* normed = workspace_.normed.as<uint16_t>();
-  BIFOCAL_RETURN_IF_ERROR(norm(step, residual, step.num_rows, weights.attention_norm, normed));
+  const cuda::LaunchOptions& start = layer == 0 ? step.first : step.launch;
+  BIFOCAL_RETURN_IF_ERROR(norm(residual, step.num_rows, weights.attention_norm, normed, start));
 
   cuda::LinearArgs project;
   project.x = normed;
@@ -185,7 +193,7 @@ Status CudaDecoder::attend(const Step& step, size_t layer) {
   inputs.kv = &cache_.maps();
   inputs.first_page = cache_.first_page(layer);
   inputs.sinks = weights.sinks.as<float>();
-  BIFOCAL_RETURN_IF_ERROR(planner_.run(classes_.of_layer[layer], inputs, step.launch));
+  BIFOCAL_RETURN_IF_ERROR(planner_.run(classes_.of_layer[layer], inputs, step.attend));
 
   cuda::LinearArgs output;
   output.x = workspace_.attn.as<uint16_t>();
@@ -204,7 +212,7 @@ Status CudaDecoder::feed_forward(const Step& step, size_t layer) {
   const CudaLayerWeights& weights = weights_.layers[layer];
   auto* residual = workspace_.residual.as<uint16_t>();
   auto* normed = workspace_.normed.as<uint16_t>();
-  BIFOCAL_RETURN_IF_ERROR(norm(step, residual, step.num_rows, weights.mlp_norm, normed));
+  BIFOCAL_RETURN_IF_ERROR(norm(residual, step.num_rows, weights.mlp_norm, normed, step.launch));
 
   cuda::GatedLinearArgs gated;
   gated.x = normed;
@@ -240,7 +248,7 @@ Status CudaDecoder::choose(const Step& step) {
   pick.num_rows = step.num_logit_rows;
   pick.out = picked;
   BIFOCAL_RETURN_IF_ERROR(cuda::gather_rows(pick, step.launch));
-  BIFOCAL_RETURN_IF_ERROR(norm(step, picked, step.num_logit_rows, weights_.final_norm, picked));
+  BIFOCAL_RETURN_IF_ERROR(norm(picked, step.num_logit_rows, weights_.final_norm, picked, step.launch));
 
   cuda::LinearArgs head;
   head.x = picked;

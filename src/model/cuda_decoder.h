@@ -46,8 +46,8 @@ class CudaDecoder {
   Status attend(const Step& step, size_t layer);
   Status feed_forward(const Step& step, size_t layer);
   Status choose(const Step& step);
-  Status norm(const Step& step, uint16_t* rows, int num_rows, const kernels::cuda::DeviceMemory& weight,
-              uint16_t* out) const;
+  Status norm(uint16_t* rows, int num_rows, const kernels::cuda::DeviceMemory& weight, uint16_t* out,
+              const kernels::cuda::LaunchOptions& launch) const;
 
   const ModelSpec& spec_;
   const CudaWeights& weights_;
