@@ -129,7 +129,7 @@ void bench_sampling(ColdRead& cold) {
   constexpr int kVocab = 151936;
   struct Kind {
     const char* name;
-    SampleParams params;
+    kernels::SampleParams params;
     float scale;
   };
   const std::vector<Kind> kinds = {{"sample, greedy", {1, 0.0, 1.0, 0.0, -1, 77}, 4.0F},
@@ -148,14 +148,15 @@ void bench_sampling(ColdRead& cold) {
         host[i] = to_float(BFloat16{bits[i]}) * (1.0F + 1e-7F * static_cast<float>(i % 40000));
       }
       const DeviceMemory logits = upload(host);
-      const DeviceMemory params = upload(std::vector<SampleParams>(static_cast<size_t>(rows), kind.params));
+      const DeviceMemory params =
+          upload(std::vector<kernels::SampleParams>(static_cast<size_t>(rows), kind.params));
       const DeviceMemory tokens = allocate(static_cast<size_t>(rows) * 4);
       const DeviceMemory workspace = allocate(static_cast<size_t>(sample_workspace_bytes(rows, kVocab)));
       SampleArgs args;
       args.logits = logits.as<float>();
       args.num_rows = rows;
       args.vocab_size = kVocab;
-      args.params = params.as<SampleParams>();
+      args.params = params.as<kernels::SampleParams>();
       args.tokens = tokens.as<int32_t>();
       args.workspace = workspace.as<void>();
       print_row(kind.name, rows, 4.0 * kVocab * rows, cold,
