@@ -2,7 +2,7 @@
 """Beside llama.cpp: prefill of 512 tokens, decode at batch 1 and 8, ours over theirs in one run.
 
     python3 tools/peers/llama_cpp_cpu.py                          # bf16
-    python3 tools/peers/llama_cpp_cpu.py --variants bf16 f16 q8_0
+    python3 tools/peers/llama_cpp_cpu.py --variants bf16 f16
 
 Writes GGUF files with the shape of --model's config.json (dense Qwen3) and random weights, and drives llama.cpp through
 llama-cpp-python's low-level interface. Prompts are computed up to 2048 tokens a step, as ours are; keys and values are
