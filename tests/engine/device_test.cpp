@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <latch>
 #include <limits>
 
 #include "engine/engine_harness.h"
@@ -17,6 +18,7 @@ namespace {
 struct DeviceBehaviour {
   Status copy_error;                 // of every page copy
   int64_t fail_at = -1;              // this step and all after it fail: CUDA's errors are sticky
+  std::latch* submitted = nullptr;   // no step runs before
   int64_t steps = 0;                 // that ran
   int64_t read_rows = 0;             // logit rows that were asked for
   int64_t rows = 0;                  // and all of them
@@ -35,6 +37,7 @@ class RemoteExecutor final : public model::Executor {
     return inner_->copy_tokens(source, target, num_tokens);
   }
   Status run(const model::StepRows& rows, const attention::StepBatch& batch) override {
+    if (behaviour_.submitted != nullptr) behaviour_.submitted->wait();
     if (behaviour_.steps++ == behaviour_.fail_at) failed_ = true;
     if (failed_) return internal_error("decode attention: cudaErrorIllegalAddress");
     BIFOCAL_RETURN_IF_ERROR(inner_->run(rows, batch));
@@ -240,12 +243,15 @@ TEST(Device, AnUnsoundRowEndsThatRequestAlone) {
 }
 
 TEST(Device, AFailedDeviceEndsEveryStream) {
+  std::latch submitted(1);
   RemoteEngine remote;
   remote.behaviour.fail_at = 5;
+  remote.behaviour.submitted = &submitted;
   std::vector<std::shared_ptr<Collector>> collectors;
   for (int i = 0; i < 20; ++i) {
     collectors.push_back(remote.submit(greedy_request("r" + std::to_string(i), {1, 2, i}, 50)));
   }
+  submitted.count_down();
   for (auto& collector : collectors) {
     ASSERT_TRUE(collector->wait());
     EXPECT_TRUE(collector->complaints().empty());
