@@ -14,8 +14,10 @@ namespace {
 constexpr Phase kStepOrder[] = {Phase::prefill, Phase::verify, Phase::decode};
 constexpr int kRoundSeqs = std::min(cuda::kMaxDecodeSeqs, cuda::kMaxPrefillSeqs);
 
-cuda::DecodeDesc decode_desc(const AttentionDesc& desc) {
-  cuda::DecodeDesc out;
+// What the descriptions of both kernels have in common.
+template <class KernelDesc>
+KernelDesc kernel_desc(const AttentionDesc& desc) {
+  KernelDesc out;
   out.num_heads = desc.num_heads;
   out.num_kv_heads = desc.num_kv_heads;
   out.head_dim = desc.head_dim_k;
@@ -23,20 +25,21 @@ cuda::DecodeDesc decode_desc(const AttentionDesc& desc) {
   out.window = desc.window;
   out.softcap = desc.softcap;
   out.scale = desc.scale;
-  out.spans = cuda::default_span_rule(desc.num_kv_heads);
   return out;
 }
 
-cuda::PrefillDesc prefill_desc(const AttentionDesc& desc) {
-  cuda::PrefillDesc out;
-  out.num_heads = desc.num_heads;
-  out.num_kv_heads = desc.num_kv_heads;
-  out.head_dim = desc.head_dim_k;
-  out.page_size = desc.page_size;
-  out.window = desc.window;
-  out.softcap = desc.softcap;
-  out.scale = desc.scale;
-  return out;
+// And their layers.
+template <class KernelLayer>
+KernelLayer kernel_layer(const AttentionDesc& desc, const CudaLayerInputs& inputs) {
+  KernelLayer layer;
+  layer.q = inputs.q;
+  layer.q_stride = int64_t{desc.num_heads} * desc.head_dim_k;
+  layer.kv = inputs.kv;
+  layer.first_page = inputs.first_page;
+  layer.out = inputs.out;
+  layer.out_stride = layer.q_stride;
+  layer.sinks = inputs.sinks;
+  return layer;
 }
 
 }  // namespace
@@ -53,8 +56,10 @@ Expected<std::unique_ptr<CudaPlanner>> CudaPlanner::create(const Router& router,
 
 Status CudaPlanner::make_slot(size_t class_index, const PlanLimits& limits) {
   Slot& slot = slots_[class_index];
-  slot.decode_desc = decode_desc(classes_[class_index]);
-  slot.prefill_desc = prefill_desc(classes_[class_index]);
+  const AttentionDesc& desc = classes_[class_index];
+  slot.decode_desc = kernel_desc<cuda::DecodeDesc>(desc);
+  slot.decode_desc.spans = cuda::default_span_rule(desc.num_kv_heads);
+  slot.prefill_desc = kernel_desc<cuda::PrefillDesc>(desc);
   const auto backend = [&](Phase phase) { return router_.decide(class_index, phase).backend; };
   const auto serves = [&](const Backend& which, Phase phase) { return backend(phase) == &which; };
   const auto rounds = [&](const Backend& which) {
@@ -137,29 +142,14 @@ Status CudaPlanner::run(size_t class_index, const CudaLayerInputs& inputs,
                         const cuda::LaunchOptions& launch) {
   const Slot& slot = slots_.at(class_index);
   const AttentionDesc& desc = classes_[class_index];
-  const int64_t stride = int64_t{desc.num_heads} * desc.head_dim_k;
+  auto prefill = kernel_layer<cuda::PrefillLayer>(desc, inputs);
+  prefill.num_tokens = inputs.num_tokens;
   for (const cuda::PrefillPlan& plan : slot.prefill_plans) {
-    cuda::PrefillLayer layer;
-    layer.q = inputs.q;
-    layer.q_stride = stride;
-    layer.num_tokens = inputs.num_tokens;
-    layer.kv = inputs.kv;
-    layer.first_page = inputs.first_page;
-    layer.out = inputs.out;
-    layer.out_stride = stride;
-    layer.sinks = inputs.sinks;
-    BIFOCAL_RETURN_IF_ERROR(cuda::run_prefill(plan, layer, launch));
+    BIFOCAL_RETURN_IF_ERROR(cuda::run_prefill(plan, prefill, launch));
   }
+  const auto decode = kernel_layer<cuda::DecodeLayer>(desc, inputs);
   for (const cuda::DecodePlan& plan : slot.decode_plans) {
-    cuda::DecodeLayer layer;
-    layer.q = inputs.q;
-    layer.q_stride = stride;
-    layer.kv = inputs.kv;
-    layer.first_page = inputs.first_page;
-    layer.out = inputs.out;
-    layer.out_stride = stride;
-    layer.sinks = inputs.sinks;
-    BIFOCAL_RETURN_IF_ERROR(cuda::run_decode(plan, layer, launch));
+    BIFOCAL_RETURN_IF_ERROR(cuda::run_decode(plan, decode, launch));
   }
   return {};
 }

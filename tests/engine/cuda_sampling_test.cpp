@@ -8,6 +8,7 @@
 
 #include "base/progress.h"
 #include "engine/engine_harness.h"
+#include "engine/wrapped_model.h"
 #include "model/cuda_model.h"
 #include "model/load.h"
 
@@ -49,26 +50,7 @@ class WatchedExecutor final : public model::Executor {
   Watch& watch_;
 };
 
-class WatchedModel final : public model::Model {
- public:
-  WatchedModel(std::unique_ptr<model::Model> inner, Watch& watch) : inner_(std::move(inner)), watch_(watch) {}
-  const model::ModelSpec& spec() const override { return inner_->spec(); }
-  std::span<const attention::AttentionDesc> attention_classes() const override {
-    return inner_->attention_classes();
-  }
-  uint64_t weight_bytes() const override { return inner_->weight_bytes(); }
-  uint64_t workspace_bytes(int max_tokens, int max_logit_rows) const override {
-    return inner_->workspace_bytes(max_tokens, max_logit_rows);
-  }
-  Expected<std::unique_ptr<model::Executor>> make_executor(const model::ExecutorOptions& options) override {
-    BIFOCAL_ASSIGN_OR_RETURN(auto executor, inner_->make_executor(options));
-    return std::unique_ptr<model::Executor>(std::make_unique<WatchedExecutor>(std::move(executor), watch_));
-  }
-
- private:
-  std::unique_ptr<model::Model> inner_;
-  Watch& watch_;
-};
+using WatchedModel = WrappedModel<WatchedExecutor, Watch>;
 
 std::vector<GenerateRequest> mixed_requests() {
   std::vector<GenerateRequest> requests;
@@ -110,9 +92,7 @@ std::vector<std::vector<int32_t>> generate(Watch& watch, const std::vector<Gener
   if (!engine.ok()) return {};
   std::vector<std::shared_ptr<Collector>> collectors;
   for (const GenerateRequest& request : requests) {
-    collectors.push_back(Collector::make(request.sampling.n));
-    const Status status = (*engine)->submit(request, collectors.back()->sink());
-    EXPECT_TRUE(status.ok()) << status.message();
+    collectors.push_back(submit(**engine, request));
   }
   std::vector<std::vector<int32_t>> tokens;
   for (const auto& collector : collectors) {

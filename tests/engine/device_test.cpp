@@ -9,6 +9,7 @@
 
 #include "engine/engine_harness.h"
 #include "engine/sampler.h"
+#include "engine/wrapped_model.h"
 #include "kv/kv_cache.h"
 
 namespace bifocal::engine {
@@ -95,28 +96,7 @@ class RemoteExecutor final : public model::Executor {
   bool failed_ = false;
 };
 
-class RemoteModel final : public model::Model {
- public:
-  RemoteModel(std::unique_ptr<FakeModel> inner, DeviceBehaviour& behaviour)
-      : inner_(std::move(inner)), behaviour_(behaviour) {}
-  const model::ModelSpec& spec() const override { return inner_->spec(); }
-  std::span<const attention::AttentionDesc> attention_classes() const override {
-    return inner_->attention_classes();
-  }
-  uint64_t weight_bytes() const override { return inner_->weight_bytes(); }
-  uint64_t workspace_bytes(int max_tokens, int max_logit_rows) const override {
-    return inner_->workspace_bytes(max_tokens, max_logit_rows);
-  }
-  Expected<std::unique_ptr<model::Executor>> make_executor(const model::ExecutorOptions& options) override {
-    BIFOCAL_ASSIGN_OR_RETURN(auto executor, inner_->make_executor(options));
-    return std::unique_ptr<model::Executor>(
-        std::make_unique<RemoteExecutor>(std::move(executor), behaviour_));
-  }
-
- private:
-  std::unique_ptr<FakeModel> inner_;
-  DeviceBehaviour& behaviour_;
-};
+using RemoteModel = WrappedModel<RemoteExecutor, DeviceBehaviour>;
 
 struct RemoteEngine {
   explicit RemoteEngine(EngineOptions options = small_options()) {
@@ -127,16 +107,10 @@ struct RemoteEngine {
     engine = std::move(*created);
   }
   std::shared_ptr<Collector> submit(GenerateRequest request) {
-    auto collector = Collector::make(request.sampling.n);
-    const Status status = engine->submit(std::move(request), collector->sink());
-    EXPECT_TRUE(status.ok()) << status.message();
-    return collector;
+    return engine::submit(*engine, std::move(request));
   }
   Collector::Output generate(GenerateRequest request) {
-    auto collector = submit(std::move(request));
-    EXPECT_TRUE(collector->wait());
-    EXPECT_TRUE(collector->complaints().empty());
-    return collector->output();
+    return engine::generate(*engine, std::move(request));
   }
   DeviceBehaviour behaviour;  // outlives the engine
   std::unique_ptr<Engine> engine;

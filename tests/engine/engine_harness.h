@@ -35,6 +35,19 @@ inline bool wait_idle(const Engine& engine) {
   return false;
 }
 
+inline std::shared_ptr<Collector> submit(Engine& engine, GenerateRequest request) {
+  auto collector = Collector::make(request.sampling.n);
+  const Status status = engine.submit(std::move(request), collector->sink());
+  EXPECT_TRUE(status.ok()) << status.message();
+  return collector;
+}
+inline Collector::Output generate(Engine& engine, GenerateRequest request) {
+  auto collector = submit(engine, std::move(request));
+  EXPECT_TRUE(collector->wait());
+  EXPECT_TRUE(collector->complaints().empty());
+  return collector->output();
+}
+
 struct FakeEngine {
   explicit FakeEngine(EngineOptions options = small_options(), bool with_tokenizer = true,
                       std::array<int, 2> windows = {}) {
@@ -47,16 +60,10 @@ struct FakeEngine {
   }
 
   std::shared_ptr<Collector> submit(GenerateRequest request) {
-    auto collector = Collector::make(request.sampling.n);
-    const Status status = engine->submit(std::move(request), collector->sink());
-    EXPECT_TRUE(status.ok()) << status.message();
-    return collector;
+    return engine::submit(*engine, std::move(request));
   }
   Collector::Output generate(GenerateRequest request) {
-    auto collector = submit(std::move(request));
-    EXPECT_TRUE(collector->wait());
-    EXPECT_TRUE(collector->complaints().empty());
-    return collector->output();
+    return engine::generate(*engine, std::move(request));
   }
   bool wait_idle() const { return engine::wait_idle(*engine); }
 

@@ -12,19 +12,6 @@ Status to_status(cudaError_t error, std::string_view what) {
   return internal_error(std::move(message));
 }
 
-DeviceMemory::~DeviceMemory() {
-  if (data_ != nullptr) cudaFree(data_);
-}
-
-Expected<DeviceMemory> DeviceMemory::allocate(size_t bytes) {
-  DeviceMemory memory;
-  if (bytes == 0) return memory;
-  BIFOCAL_RETURN_IF_ERROR(to_status(cudaMalloc(&memory.data_, bytes),
-                                    "allocating " + std::to_string(bytes) + " bytes on the GPU"));
-  memory.bytes_ = bytes;
-  return memory;
-}
-
 Expected<DeviceTraits> current_device() {
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {

@@ -1,7 +1,5 @@
 #include "kernels/cuda/stream.h"
 
-#include <string>
-
 namespace bifocal::kernels::cuda {
 
 Expected<Stream> make_stream() {
@@ -34,19 +32,6 @@ Expected<Graph> capture(const Stream& stream, const std::function<Status()>& enq
 
 Status launch(const Graph& graph, const Stream& stream) {
   return to_status(cudaGraphLaunch(graph.get(), stream.get()), "launching a graph");
-}
-
-PinnedMemory::~PinnedMemory() {
-  if (data_ != nullptr) cudaFreeHost(data_);
-}
-
-Expected<PinnedMemory> PinnedMemory::allocate(size_t bytes) {
-  PinnedMemory memory;
-  if (bytes == 0) return memory;
-  BIFOCAL_RETURN_IF_ERROR(to_status(cudaMallocHost(&memory.data_, bytes),
-                                    "allocating " + std::to_string(bytes) + " bytes of pinned memory"));
-  memory.bytes_ = bytes;
-  return memory;
 }
 
 Expected<DeviceMemoryInfo> device_memory_info() {

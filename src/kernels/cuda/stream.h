@@ -1,4 +1,4 @@
-// Streams, events, pinned host memory and captured graphs: what a host thread drives a GPU with.
+// Streams, events and captured graphs: what a host thread drives a GPU with.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -46,33 +46,6 @@ Expected<Event> make_event();
 // nothing else.
 Expected<Graph> capture(const Stream& stream, const std::function<Status()>& enqueue);
 Status launch(const Graph& graph, const Stream& stream);
-
-// Host memory that copies to and from the GPU run at full speed from, and asynchronously.
-class PinnedMemory {
- public:
-  PinnedMemory() = default;
-  PinnedMemory(PinnedMemory&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
-  PinnedMemory& operator=(PinnedMemory&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(bytes_, other.bytes_);
-    return *this;
-  }
-  ~PinnedMemory();
-
-  // Uninitialised. resource_exhausted when the system has no room.
-  static Expected<PinnedMemory> allocate(size_t bytes);
-
-  template <class T>
-  T* as() const {
-    return static_cast<T*>(data_);
-  }
-  size_t bytes() const { return bytes_; }
-
- private:
-  void* data_ = nullptr;
-  size_t bytes_ = 0;
-};
 
 struct DeviceMemoryInfo {
   uint64_t free_bytes = 0;

@@ -88,24 +88,23 @@ struct RowRun {
 };
 
 // The runs of the KV cache in the order in which a kernel reads them: a block's keys, its values, the next
-// block's keys; of each turn after turn, head after head and page after page.
+// block's keys; of each head after head and page after page.
 class RunCursor {
  public:
   // From the keys [begin, end) on; `end` may lie in a later block.
-  RunCursor(const SpanArgs& args, int begin, int end, int turn_keys)
-      : args_(args), end_(end), turn_keys_(turn_keys), block_begin_(begin), block_end_(block_end(begin)) {
+  RunCursor(const SpanArgs& args, int begin, int end)
+      : args_(args), end_(end), block_begin_(begin), block_end_(block_end(begin)), key_(begin) {
     start_segment(false);
-    start_turn(block_begin_);
   }
 
   // False when there are no more.
   bool next(RowRun* run) {
-    if (key_ == turn_end_) next_turn();
+    if (key_ == block_end_) next_head();
     if (block_begin_ >= end_) return false;
     const KvView& kv = args_.kv;
     const int page = key_ / kv.page_size;
     const int page_end = (page + 1) * kv.page_size;
-    const int run_end = turn_end_ < page_end ? turn_end_ : page_end;
+    const int run_end = block_end_ < page_end ? block_end_ : page_end;
     run->begin =
         base_ + kv.pages[page] * page_stride_ + head_ * head_stride_ + key_ % kv.page_size * token_stride_;
     run->end = run->begin + (run_end - key_) * token_stride_;
@@ -129,26 +128,17 @@ class RunCursor {
     token_stride_ = values ? kv.v_token_stride : kv.k_token_stride;
     row_bytes_ = int64_t{values ? args_.head_dim_v : args_.head_dim_k} * kKvElementBytes[kv.element];
   }
-  void start_turn(int key) {
-    const int end = (key / turn_keys_ + 1) * turn_keys_;
-    head_ = 0;
-    key_ = turn_begin_ = key;
-    turn_end_ = end < block_end_ ? end : block_end_;
-  }
-  // Of the next head, or of the first one and the keys that follow.
-  void next_turn() {
-    if (++head_ < args_.num_heads) {
-      key_ = turn_begin_;
-    } else if (turn_end_ < block_end_) {
-      start_turn(turn_end_);
-    } else {
+  // Or the first head of the values, or of the next block's keys.
+  void next_head() {
+    if (++head_ == args_.num_heads) {
+      head_ = 0;
       if (values_) {
         block_begin_ = block_end_;
         block_end_ = block_end(block_begin_);
       }
       start_segment(!values_);
-      start_turn(block_begin_);
     }
+    key_ = block_begin_;
   }
 
   const SpanArgs& args_;
@@ -156,22 +146,18 @@ class RunCursor {
   int64_t page_stride_ = 0, head_stride_ = 0, token_stride_ = 0, row_bytes_ = 0;
   bool values_ = false;
   int end_;
-  int turn_keys_;
   int block_begin_;
   int block_end_;
-  int turn_begin_ = 0;
-  int turn_end_ = 0;
-  int key_ = 0;
+  int key_;
   int head_ = 0;
 };
 
-// Fetches rows into the second-level cache some kilobytes before they are read, a row at a time between the
-// arithmetic. Further ahead it touches two lines of every 4 KiB: where pages of the cache lie anywhere in
-// memory, finding out where costs as much as reading.
+// For kernels that compute with tiles: fetches rows into the second-level cache some kilobytes before they
+// are read, some at a time between the products. Further ahead it touches two lines of every 4 KiB: where
+// pages of the cache lie anywhere in memory, finding out where costs as much as reading.
 class FetchAhead {
  public:
-  FetchAhead(const SpanArgs& args, int begin, int end, int turn_keys)
-      : near_(args, begin, end, turn_keys), far_(args, begin, end, turn_keys) {
+  FetchAhead(const SpanArgs& args, int begin, int end) : near_(args, begin, end), far_(args, begin, end) {
     for (int64_t bytes = 0; bytes < kTranslateLeadBytes;) {
       const int64_t run_bytes = translate_run();
       if (run_bytes == 0) break;
@@ -193,6 +179,11 @@ class FetchAhead {
     }
   }
 
+ private:
+  static constexpr int64_t kLeadBytes = 32768;
+  static constexpr int64_t kTranslateLeadBytes = 65536;
+  static constexpr int64_t kTranslatedBytes = 2048;
+
   // False when there are no more.
   bool fetch_row() {
     if (run_.begin == run_.end) {
@@ -205,11 +196,6 @@ class FetchAhead {
     run_.begin += run_.stride;
     return true;
   }
-
- private:
-  static constexpr int64_t kLeadBytes = 32768;
-  static constexpr int64_t kTranslateLeadBytes = 65536;
-  static constexpr int64_t kTranslatedBytes = 2048;
 
   // Bytes of the run; 0 when there are no more.
   int64_t translate_run() {

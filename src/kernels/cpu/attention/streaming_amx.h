@@ -187,7 +187,7 @@ void span(const SpanArgs& args) {
 
   const KeyRange range = tile_keys(args);
   if (range.begin == range.end) return;
-  FetchAhead ahead(args, range.begin, args.fetch_end, kKeyBlock);
+  FetchAhead ahead(args, range.begin, args.fetch_end);
   for (int block = range.begin / kKeyBlock * kKeyBlock; block < range.end; block += kKeyBlock) {
     KeyBlock<uint16_t> keys;
     locate_block(args.kv, block, range, &keys);

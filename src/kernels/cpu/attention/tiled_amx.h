@@ -237,7 +237,7 @@ void span(const SpanArgs& args) {
     for (int i = 0; i < num_value_dims; ++i) store(acc_of(group) + i * kTile, zero());
   });
   configure_tiles(kTile, 64, kTile, 64);
-  FetchAhead ahead(args, range.begin, args.fetch_end, kKeyBlock);
+  FetchAhead ahead(args, range.begin, args.fetch_end);
   for (int block = range.begin / kKeyBlock * kKeyBlock; block < range.end; block += kKeyBlock) {
     KeyBlock<uint16_t> keys;
     locate_block(args.kv, block, range, &keys);
