@@ -2,7 +2,8 @@
 
 import random
 
-from .problems import Draft, Reject, compute, family
+from .draft import Draft
+from .problems import Reject, compute, family
 from .words import COLORS, DAYS, FOOD, PEOPLE, PLACES, THINGS, singular
 
 

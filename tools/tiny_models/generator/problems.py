@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import voices, words
+from .draft import Draft
 from .split import held_out
 
 
@@ -29,19 +30,6 @@ class Problem:
     def plain_steps(self) -> str:
         """The same steps for people to read."""
         return "\n".join(_without_notes(step) for step in self.steps)
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What a family function returns."""
-
-    story: str
-    ask: str
-    steps: list[str]
-    answer: int
-    names: tuple[str, ...]
-    things: tuple[str, ...] = ()
-    one_subject: bool = False  # the first name is the subject of every sentence
 
 
 Family = Callable[[random.Random], Draft]

@@ -3,12 +3,9 @@
 import dataclasses
 import random
 import re
-from typing import TYPE_CHECKING
 
+from .draft import Draft
 from .words import MEN
-
-if TYPE_CHECKING:
-    from .problems import Draft
 
 _BASE = {v: v[:-1] for v in "buys gets finds gives sells loses wins doubles reads pays earns works saves rides keeps shares wants eats".split()} | {"has": "have"}
 
@@ -27,7 +24,7 @@ def _you(text: str, who: str, word: str) -> str:
     return _as_subject(text, who, word)
 
 
-def with_pronoun(draft: "Draft") -> "Draft":
+def with_pronoun(draft: Draft) -> Draft:
     """The name once, then he or she."""
     who = draft.names[0]
     pronoun = "he" if who in MEN else "she"
@@ -37,12 +34,12 @@ def with_pronoun(draft: "Draft") -> "Draft":
     return dataclasses.replace(draft, story=story, ask=ask)
 
 
-def first_person(draft: "Draft") -> "Draft":
+def first_person(draft: Draft) -> Draft:
     who = draft.names[0]
     return dataclasses.replace(draft, story=_you(draft.story, who, "I"), ask=_you(draft.ask, who, "I"), steps=[_you(step, who, "you") for step in draft.steps])
 
 
-def retell(rng: random.Random, draft: "Draft") -> "Draft":
+def retell(rng: random.Random, draft: Draft) -> Draft:
     if not draft.one_subject or rng.random() < 0.55:
         return draft
     return with_pronoun(draft) if rng.random() < 0.75 else first_person(draft)
