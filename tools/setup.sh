@@ -3,6 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# A package that others merely mention is known too, without a version to install.
+available() { [[ "$(apt-cache policy "$1")" == *"Candidate: "[^\(]* ]]; }
 installed() { dpkg-query -W -f='${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }
 
 wanted=()
@@ -34,7 +36,7 @@ for line in "${wanted[@]}"; do
   IFS='|' read -ra choices <<<"${line// /}"
   found=
   for package in "${choices[@]}"; do
-    if apt-cache show "$package" >/dev/null 2>&1; then found=$package; break; fi
+    if available "$package"; then found=$package; break; fi
   done
   [[ -n "$found" ]] || { echo "setup: this distribution has none of: $line" >&2; exit 1; }
   chosen+=("$found")
