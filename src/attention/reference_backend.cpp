@@ -1,5 +1,7 @@
 #include "attention/reference_backend.h"
 
+#include <algorithm>
+
 #include "attention/span_plan.h"
 #include "attention/work.h"
 #include "base/check.h"

@@ -6,6 +6,8 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include <algorithm>
+
 namespace bifocal::server::http {
 namespace asio = boost::asio;
 using asio::ip::tcp;

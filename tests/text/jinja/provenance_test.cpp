@@ -1,6 +1,7 @@
 // Which bytes of a rendered chat are the user's.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "text/chat_template.h"
