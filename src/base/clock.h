@@ -2,6 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#if defined(__x86_64__)
+#include <x86intrin.h>
+#endif
 
 namespace bifocal {
 
@@ -26,5 +29,26 @@ class VirtualClock final : public Clock {
  private:
   int64_t now_ns_ = 0;
 };
+
+// The cheapest steady clock there is, in units of its own: the processor's counter where that runs at one
+// rate on all cores, else the steady clock's nanoseconds.
+namespace detail {
+extern const bool kCounterIsSteady;
+}
+inline int64_t ticks() {
+#if defined(__x86_64__)
+  if (detail::kCounterIsSteady) return static_cast<int64_t>(__rdtsc());
+#endif
+  return SteadyClock::instance().now_ns();
+}
+
+// One moment on both clocks; two of them give the rate.
+struct ClockPoint {
+  int64_t ticks = 0;
+  int64_t ns = 0;  // SteadyClock
+  static ClockPoint now();
+};
+// What `at` ticks are on the steady clock, by the line through a and b; b is not before a.
+int64_t to_ns(int64_t at, const ClockPoint& a, const ClockPoint& b);
 
 }  // namespace bifocal

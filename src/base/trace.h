@@ -1,6 +1,6 @@
-// What the process is doing, as spans of time on tracks: a track per thread, and others that somebody adds
-// (a GPU's stream). Off, a span costs one relaxed load. On, spans go to a ring of their own track: when it is
-// full the oldest make room and are counted, so memory is bounded however long it runs.
+// What the process is doing, as spans of time on tracks: a track per thread, and those of sources that record
+// what happens elsewhere (on a GPU). Off, a span costs one relaxed load. On, spans go to a ring of their own
+// track: when it is full the oldest make room and are counted, so memory is bounded however long it runs.
 //
 // The recording is the process's: the one piece of process-wide mutable state, because spans are opened deep
 // in kernels and a trace shows all threads on one time axis. One recording at a time.
@@ -11,12 +11,12 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
-#include <mutex>
 #include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/status.h"
 
 namespace bifocal::trace {
@@ -33,8 +33,10 @@ enum class Kind : uint8_t {
   engine,   // scheduling, delivery
   http,     // handling of an HTTP request
   request,  // a generation: queued, prefill, decode
+  kernel,   // on a GPU
+  copy,     // of memory to, from or on a GPU, or filling it
 };
-constexpr int kNumKinds = 11;
+constexpr int kNumKinds = 13;
 
 // Further numbers of a span; what they mean depends on the kind.
 constexpr int kNumValues = 4;
@@ -68,6 +70,7 @@ struct Options {
   uint64_t num_steps = 0;                     // finish after so many; 0: when stop() is called
   size_t max_spans = size_t{1} << 18;         // per track
   size_t max_async_events = size_t{1} << 16;  // of the process
+  bool with_sources = true;
 };
 
 struct TrackRecording {
@@ -82,6 +85,7 @@ struct Recording {
   std::vector<TrackRecording> tracks;
   std::vector<AsyncEvent> async_events;  // in order
   uint64_t dropped_async_events = 0;     // later ones that there was no room for
+  std::vector<std::string> notes;        // what is missing and why
 };
 
 // With first_step or num_steps, recording begins with a step; else at once. invalid_argument when a recording
@@ -92,10 +96,24 @@ Expected<Recording> stop();
 // Blocks until the recording has its num_steps: true; false when it was stopped or `token` asks to give up.
 bool wait_until_finished(std::stop_token token);
 
+// Records what happens elsewhere while a recording is under way.
+class Source {
+ public:
+  virtual ~Source() = default;
+  // Called before a recording begins; at most max_spans may be kept. An error becomes a note.
+  virtual Status start(size_t max_spans) = 0;
+  // Called once it is over, if start() succeeded: adds tracks with what began between its start and its end.
+  virtual void stop(Recording& recording) = 0;
+};
+// Joins the recording that is under way, if any, and all later ones. `source` lives as long as the process.
+void add_source(Source& source);
+
 namespace detail {
 enum State : uint8_t { off, waiting, on };
 inline std::atomic<uint8_t> state{off};
-int64_t now_ns();
+inline int64_t now_ns() {
+  return SteadyClock::instance().now_ns();
+}
 uint64_t step_begins(uint64_t number);  // the recording it belongs to; 0: none
 void step_ends(uint64_t session);
 void add_async(std::string_view name, std::string_view id, int64_t time_ns, bool begins, Kind kind,
@@ -106,31 +124,50 @@ inline bool is_on() {
   return detail::state.load(std::memory_order_relaxed) == detail::on;
 }
 
-// A row of the trace. Any thread may add to it; one at a time is quick.
+// A thread's row of the trace. The thread adds to it; any thread may take what it holds.
 class Track {
  public:
+  // Times are ticks (base/clock.h).
+  struct Entry {
+    std::string_view name;
+    int64_t start_ticks;
+    int64_t end_ticks;
+    Values values;
+    Kind kind;
+  };
+
   explicit Track(std::string name);
   ~Track();
   Track(const Track&) = delete;
   Track& operator=(const Track&) = delete;
 
-  // Nothing happens unless a recording is on and the span began in it. Never throws.
-  void add(const SpanEvent& event);
+  // Nothing happens unless a recording is on and the span began in it. Never throws. Its own thread only.
+  void add(const Entry& entry);
   void rename(std::string name);
   // The calling thread's.
   static Track& current();
 
  private:
   friend class Recorder;
-  TrackRecording take(uint64_t session);
-
-  std::mutex mutex_;
-  std::string name_;
-  struct Free {
-    void operator()(SpanEvent* ring) const { std::free(ring); }
+  struct Taken {
+    std::string name;
+    std::vector<Entry> entries;
+    uint64_t dropped = 0;
   };
-  std::unique_ptr<SpanEvent[], Free> ring_;
+  struct Free {
+    void operator()(Entry* ring) const { std::free(ring); }
+  };
+  using Ring = std::unique_ptr<Entry[], Free>;
+  static Ring allocate(size_t capacity);
+  void add_to_ring(const Entry& entry);
+  // By its thread, or while nothing is recorded and is_adding_ has been seen to be false.
+  Taken take(uint64_t session);
+
+  std::string name_;  // guarded by the recorder
+  std::atomic<bool> is_adding_{false};
+  Ring ring_;
   size_t capacity_ = 0;
+  size_t next_ = 0;       // where the next entry goes
   uint64_t added_ = 0;    // of which the last capacity_ are there
   uint64_t session_ = 0;  // the recording that they belong to
 };
@@ -142,21 +179,21 @@ void name_thread(std::string name);
 class Span {
  public:
   Span(Kind kind, std::string_view name, const Values& values = {}) {
-    if (is_on()) event_ = {name, detail::now_ns(), 0, values, kind};
+    if (is_on()) entry_ = {name, ticks(), 0, values, kind};
   }
   ~Span() {
-    if (event_.start_ns != 0) end();
+    if (entry_.start_ticks != 0) end();
   }
   Span(const Span&) = delete;
   Span& operator=(const Span&) = delete;
 
   // Whether values are worth computing.
-  bool is_recorded() const { return event_.start_ns != 0; }
-  void set_values(const Values& values) { event_.values = values; }
+  bool is_recorded() const { return entry_.start_ticks != 0; }
+  void set_values(const Values& values) { entry_.values = values; }
 
  private:
   void end();
-  SpanEvent event_{{}, 0, 0, {}, Kind::step};
+  Track::Entry entry_{{}, 0, 0, {}, Kind::step};
 };
 
 // A step: what first_step and num_steps count. Values: number, rows, sequences, logit rows.

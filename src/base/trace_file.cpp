@@ -79,7 +79,10 @@ class Writer {
     JsonWriter json;
     json.begin_object().member("version", BIFOCAL_VERSION).member("steps", recording_.num_steps);
     json.member("dropped_spans", dropped).key("dropped_spans_by_thread").raw(by_thread.text());
-    json.member("dropped_request_events", recording_.dropped_async_events).end_object();
+    json.member("dropped_request_events", recording_.dropped_async_events);
+    json.key("notes").begin_array();
+    for (const std::string& note : recording_.notes) json.value(note);
+    json.end_array().end_object();
     return json.take();
   }
 

@@ -183,6 +183,83 @@ TEST(Trace, AThreadThatEndedIsInTheTrace) {
   EXPECT_EQ(recording.tracks[0].name, "short");
 }
 
+// --- sources ---
+
+class FakeGpu final : public Source {
+ public:
+  Status start(size_t max_spans) override {
+    ++starts;
+    max_spans_ = max_spans;
+    return status;
+  }
+  void stop(Recording& recording) override {
+    ++stops;
+    const int64_t at = recording.start_ns;
+    recording.tracks.push_back({"gpu stream 0", {{"product", at, at + 1500, {1, 2, 3, 4}, Kind::kernel}}, 0});
+  }
+  Status status;
+  int starts = 0;
+  int stops = 0;
+  size_t max_spans_ = 0;
+};
+
+// Sources live as long as the process, and join every recording of it.
+class TraceSource : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    gpu_ = new FakeGpu;
+    add_source(*gpu_);
+  }
+  void SetUp() override {
+    gpu_->status = {};
+    gpu_->starts = gpu_->stops = 0;
+  }
+  static void TearDownTestSuite() { gpu_->status = unsupported("no GPU in this test"); }
+  static FakeGpu* gpu_;
+};
+FakeGpu* TraceSource::gpu_ = nullptr;
+
+TEST_F(TraceSource, AddsItsTracksToWhatIsRecorded) {
+  Options options;
+  options.max_spans = 77;
+  ASSERT_TRUE(start(options).ok());
+  EXPECT_EQ(gpu_->max_spans_, 77U);
+  spans_of_a_step(1);
+  const Recording recording = take();
+  ASSERT_EQ(recording.tracks.size(), 2U);
+  EXPECT_EQ(recording.tracks[1].name, "gpu stream 0");
+  EXPECT_TRUE(recording.notes.empty());
+  EXPECT_EQ(gpu_->stops, 1);
+}
+
+TEST_F(TraceSource, ThatFailsIsANoteInTheTrace) {
+  gpu_->status = unsupported("no libcupti");
+  ASSERT_TRUE(start({}).ok());
+  const Recording recording = take();
+  EXPECT_EQ(recording.notes, std::vector<std::string>{"no libcupti"});
+  EXPECT_EQ(gpu_->starts, 1);
+  EXPECT_EQ(gpu_->stops, 0);
+}
+
+TEST_F(TraceSource, IsLeftAloneWhenNotAskedFor) {
+  Options options;
+  options.with_sources = false;
+  ASSERT_TRUE(start(options).ok());
+  take();
+  EXPECT_EQ(gpu_->starts, 0);
+  EXPECT_EQ(gpu_->stops, 0);
+}
+
+TEST_F(TraceSource, JoinsTheRecordingUnderWay) {
+  static auto* late = new FakeGpu;
+  ASSERT_TRUE(start({}).ok());
+  add_source(*late);
+  take();
+  EXPECT_EQ(late->starts, 1);
+  EXPECT_EQ(late->stops, 1);
+  late->status = unsupported("no second GPU in this test");
+}
+
 // --- the file ---
 
 std::string read_gz(const std::string& path) {
@@ -207,13 +284,10 @@ JsonValue written(const std::string& name, const Recording& recording) {
   return json.ok() ? *json : JsonValue();
 }
 
-TEST(TraceFile, IsAChromeTrace) {
-  Track stream("gpu stream 0");
+TEST_F(TraceSource, IsInTheChromeTrace) {
   ASSERT_TRUE(start({}).ok());
   name_thread("engine");
   spans_of_a_step(3);
-  const int64_t now = detail::now_ns();
-  stream.add({"kernel", now, now + 1500, {1, 2, 3, 4}, Kind::attention});
   async_begin(Kind::request, "queued", "req-1", {17});
   async_end(Kind::request, "queued", "req-1");
   async_end(Kind::request, "prefill", "req-1");   // began before
@@ -233,10 +307,10 @@ TEST(TraceFile, IsAChromeTrace) {
       ++categories[event.find("cat")->as_string()];
       EXPECT_GE(event.find("dur")->as_double(), 0.0);
       ASSERT_TRUE(tracks.contains(event.find("tid")->as_int()));
-      if (name == "kernel") {
+      if (name == "product") {
         EXPECT_EQ(tracks[event.find("tid")->as_int()], "gpu stream 0");
         EXPECT_EQ(event.find("dur")->as_double(), 1.5);
-        EXPECT_EQ(event.find("args")->find("flops")->as_int(), 3);
+        EXPECT_EQ(event.find("args")->find("blocks")->as_int(), 2);
       }
     }
     if (ph == "b" || ph == "e") {
@@ -244,8 +318,8 @@ TEST(TraceFile, IsAChromeTrace) {
       ends[name].push_back(event.find("ts")->as_double());
     }
   }
-  EXPECT_EQ(categories, (std::map<std::string, int>{
-                            {"step", 1}, {"plan", 1}, {"layer", 2}, {"gemm", 2}, {"attention", 1}}));
+  EXPECT_EQ(categories,
+            (std::map<std::string, int>{{"step", 1}, {"plan", 1}, {"layer", 2}, {"gemm", 2}, {"kernel", 1}}));
   for (const char* name : {"queued", "prefill", "decode"}) {
     ASSERT_EQ(ends[name].size(), 2U) << name;
     EXPECT_LE(ends[name][0], ends[name][1]) << name;
@@ -262,6 +336,7 @@ TEST(TraceFile, SaysWhatWasDropped) {
   spans_of_a_step(1);
   const JsonValue trace = written("dropped.json", take());
   const JsonValue& other = *trace.find("otherData");
+  EXPECT_TRUE(other.find("notes")->is_array());
   EXPECT_EQ(other.find("dropped_spans")->as_int(), 2);
   EXPECT_EQ(other.find("dropped_spans_by_thread")->find("engine \"main\"")->as_int(), 2);
 }
