@@ -18,6 +18,8 @@ enable_language(CUDA)
 set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
 set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
 find_package(CUDAToolkit 13.0 REQUIRED)
+find_path(CUPTI_INCLUDE_DIR cupti.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ${CUDAToolkit_TARGET_DIR}/extras/CUPTI/include
+          REQUIRED)
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 
 # Fails a build whose kernels spill registers or whose wgmma instructions ptxas has serialised.

@@ -18,8 +18,10 @@ namespace {
 // One batch of equally long sequences with pages of its own, stepped through a model.
 class Batch {
  public:
-  Batch(model::Executor& executor, int vocab_size, int num_seqs, int max_len)
+  // Its steps count on in `steps`, so that a trace tells them from those of other batches.
+  Batch(model::Executor& executor, int vocab_size, int num_seqs, int max_len, uint64_t& steps)
       : executor_(executor),
+        step_(steps),
         vocab_size_(static_cast<uint64_t>(vocab_size)),
         num_seqs_(num_seqs),
         pages_per_seq_((max_len + executor.page_size() - 1) / executor.page_size()) {
@@ -92,11 +94,11 @@ class Batch {
 
  private:
   model::Executor& executor_;
+  uint64_t& step_;  // the last one's number
   uint64_t vocab_size_;
   int num_seqs_;
   int pages_per_seq_;
   int length_ = 0;  // tokens of every sequence that are in the cache
-  uint64_t step_ = 0;
   std::vector<int32_t> page_table_, q_begin_, q_len_, kv_len_, tokens_, positions_, logit_rows_;
   std::vector<int64_t> slots_;
   std::vector<uint8_t> read_logits_;
@@ -209,8 +211,9 @@ Status run_one_batch(model::Model& model, const OneBatchOptions& options, Thread
     BIFOCAL_ASSIGN_OR_RETURN(bursts, CeilingBursts::create(pool));
   }
   const Clock& clock = SteadyClock::instance();
+  uint64_t steps = 0;
   for (const auto& shape : options.shapes) {
-    Batch batch(*executor, model.spec().vocab_size, shape.batch, shape.input_len + shape.output_len);
+    Batch batch(*executor, model.spec().vocab_size, shape.batch, shape.input_len + shape.output_len, steps);
     OneBatchRow row;
     row.shape = shape;
     row.prefill_backend =

@@ -37,6 +37,10 @@ double bytes_of(const trace::SpanEvent& span) {
   return counted ? static_cast<double>(span.values[3]) : 0.0;
 }
 
+bool is_on_device(const trace::SpanEvent& span) {
+  return span.kind == trace::Kind::kernel || span.kind == trace::Kind::copy;
+}
+
 double seconds_of(const trace::SpanEvent& span) {
   return static_cast<double>(span.end_ns - span.start_ns) * 1e-9;
 }
@@ -66,27 +70,51 @@ void for_each_own_time(std::vector<trace::SpanEvent> spans, Fn fn) {
   while (!open.empty()) close();
 }
 
+// Calls fn(span, seconds by which it prolonged what the device did) for kernels and copies of steps: one that
+// is launched early waits for the one before it, and that is no work of its own.
+template <class Fn>
+void for_each_device_time(const trace::Recording& recording, Fn fn) {
+  std::vector<trace::SpanEvent> spans;
+  for (const trace::TrackRecording& track : recording.tracks) {
+    std::copy_if(track.spans.begin(), track.spans.end(), std::back_inserter(spans),
+                 [](const auto& span) { return is_on_device(span) && span.values[0] != 0; });
+  }
+  std::sort(spans.begin(), spans.end(), [](const auto& a, const auto& b) { return a.end_ns < b.end_ns; });
+  int64_t until_ns = 0;
+  for (const trace::SpanEvent& span : spans) {
+    fn(span, static_cast<double>(span.end_ns - std::max(span.start_ns, until_ns)) * 1e-9);
+    until_ns = span.end_ns;
+  }
+}
+
 }  // namespace
 
 void add_recording(const trace::Recording& recording, Breakdown& breakdown) {
   std::map<std::string, OperationTime> operations;
   for (OperationTime& operation : breakdown.operations) operations[operation.name] = std::move(operation);
+  const auto add = [&](const trace::SpanEvent& span, double seconds) {
+    const std::string name = operation_name(span);
+    OperationTime& operation = operations[name];
+    operation.name = name;
+    operation.kind = span.kind;
+    ++operation.calls;
+    operation.seconds += seconds;
+    operation.flops += flops_of(span);
+    operation.bytes += bytes_of(span);
+  };
   for (const trace::TrackRecording& track : recording.tracks) {
     breakdown.dropped += track.dropped;
     for_each_own_time(track.spans, [&](const trace::SpanEvent& span, double own_s) {
-      const std::string name = operation_name(span);
-      OperationTime& operation = operations[name];
-      operation.name = name;
-      operation.kind = span.kind;
-      ++operation.calls;
-      operation.seconds += own_s;
-      operation.flops += flops_of(span);
-      operation.bytes += bytes_of(span);
+      add(span, own_s);
       if (span.kind != trace::Kind::step) return;
       ++breakdown.steps;
       breakdown.seconds += seconds_of(span);
     });
   }
+  for_each_device_time(recording, [&](const trace::SpanEvent& span, double seconds) {
+    add(span, seconds);
+    operations["other"].seconds -= seconds;  // the host waited for it
+  });
   breakdown.operations.clear();
   for (auto& [name, operation] : operations) breakdown.operations.push_back(std::move(operation));
   std::stable_sort(breakdown.operations.begin(), breakdown.operations.end(),

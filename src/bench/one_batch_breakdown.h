@@ -34,7 +34,8 @@ struct Breakdown {
 };
 
 // Adds the spans of steps. A span counts without the spans inside it; what steps, layers and phases spend
-// outside of any operation is "other".
+// outside of any operation is "other". On a GPU the operations are the kernels and copies of steps; "other"
+// is what steps take beside them.
 void add_recording(const trace::Recording& recording, Breakdown& breakdown);
 
 // Runs `pass` repeats times traced and as often untraced, in turns.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "attention/cuda_planner.h"
+#include "kernels/cuda/gpu_trace.h"
 #include "kernels/cuda/stream.h"
 #include "model/cuda_executor.h"
 #include "model/cuda_weights.h"
@@ -57,6 +58,7 @@ Expected<std::unique_ptr<Model>> load_cuda_model(const ModelSpec& spec, weights:
                                                  const CudaModelOptions& options, Progress* progress) {
   BIFOCAL_RETURN_IF_ERROR(check_cuda_support(spec));
   BIFOCAL_RETURN_IF_ERROR(find_cuda_device().status());
+  cuda::trace_gpu();
   BIFOCAL_ASSIGN_OR_RETURN(CudaWeights weights, load_cuda_weights(spec, source, options, progress));
   return std::unique_ptr<Model>(std::make_unique<CudaModel>(spec, std::move(weights), options));
 }

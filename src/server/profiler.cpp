@@ -73,6 +73,7 @@ Expected<std::string> Profiler::start(const ProfileRequest& request) {
   trace::Options options;
   options.first_step = request.start_step;
   options.num_steps = request.num_steps;
+  options.with_sources = request.gpu;
   BIFOCAL_RETURN_IF_ERROR(trace::start(options));
   path_ = (folder / file_name()).string();
   if (request.num_steps > 0) {

@@ -15,6 +15,7 @@ struct ProfileRequest {
   std::string output_dir;   // absolute, or below the operator's folder; "": that folder
   uint64_t start_step = 0;  // begin with this step of the engine or the first after it
   uint64_t num_steps = 0;   // finish after so many; 0: when stopped
+  bool gpu = true;          // also what GPUs do
 };
 
 class Profiler {

@@ -53,6 +53,27 @@ TEST(OneBatchBreakdown, TimeIsCountedOnce) {
   EXPECT_DOUBLE_EQ(find(breakdown, "attention streaming").flops, 10'000);
 }
 
+TEST(OneBatchBreakdown, KernelsOfStepsCountAndTheHostsWaitDoesNot) {
+  trace::Recording recording;
+  recording.tracks.push_back({"engine", {{"step", 10 * kMs, 110 * kMs, {1, 2}, Kind::step}}, 0});
+  recording.tracks.push_back({"GPU 0 stream 13",
+                              {{"copy to GPU", 12 * kMs, 22 * kMs, {1}, Kind::copy},
+                               {"product", 22 * kMs, 72 * kMs, {1}, Kind::kernel},
+                               {"product", 115 * kMs, 120 * kMs, {0}, Kind::kernel}},
+                              0});
+  recording.tracks.push_back(
+      {"GPU 0 stream 13, overlapping 1", {{"norm", 30 * kMs, 82 * kMs, {1}, Kind::kernel}}, 0});
+  Breakdown breakdown;
+  add_recording(recording, breakdown);
+  EXPECT_EQ(breakdown.steps, 1);
+  EXPECT_DOUBLE_EQ(breakdown.seconds, 0.1);
+  EXPECT_NEAR(find(breakdown, "product").seconds, 0.05, 1e-12);
+  EXPECT_NEAR(find(breakdown, "norm").seconds, 0.01, 1e-12) << "it waited for the product";
+  EXPECT_EQ(find(breakdown, "product").calls, 1) << "of steps only";
+  EXPECT_NEAR(find(breakdown, "copy to GPU").seconds, 0.01, 1e-12);
+  EXPECT_NEAR(find(breakdown, "other").seconds, 0.03, 1e-12);
+}
+
 TEST(OneBatchBreakdown, TheLimitIsWhatTakesLonger) {
   BreakdownRow row;
   row.batch = 2;

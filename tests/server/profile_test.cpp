@@ -2,8 +2,10 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <utility>
 
 #include "base/trace.h"
 #include "server/server_fixture.h"
@@ -66,6 +68,32 @@ TEST(Profile, HoldsTheHttpRequestsOfItsTime) {
   }
   EXPECT_TRUE(handled);
   EXPECT_EQ(request_ends, 2);
+}
+
+class FakeGpu final : public trace::Source {
+ public:
+  Status start(size_t) override {
+    ++starts;
+    return {};
+  }
+  void stop(trace::Recording& recording) override { recording.notes.emplace_back("a fake GPU"); }
+  std::atomic<int> starts{0};
+};
+
+TEST(Profile, ActivitiesSayWhetherGpusAreRecorded) {
+  static auto* gpu = new FakeGpu;  // sources live as long as the process
+  trace::add_source(*gpu);
+  const Folder folder;
+  TestServer server(options_for(folder));
+  const std::pair<std::string, int> cases[] = {{R"({"activities":["CPU"]})", 0},
+                                               {R"({"activities":["CPU","GPU"]})", 1},
+                                               {R"({"activities":[]})", 2},
+                                               {"{}", 3}};
+  for (const auto& [body, starts] : cases) {
+    ASSERT_EQ(server.post("/start_profile", body).status, 200) << body;
+    ASSERT_EQ(server.post("/stop_profile", "").status, 200) << body;
+    EXPECT_EQ(gpu->starts, starts) << body;
+  }
 }
 
 TEST(Profile, MistakesAreRefusedAndSaidClearly) {

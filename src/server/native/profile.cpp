@@ -20,6 +20,8 @@ Expected<ProfileRequest> parse(const JsonReader& body) {
     if (activity != "CPU" && activity != "GPU")
       return unsupported("activities: CPU and GPU are recorded here, nothing else");
   }
+  if (!activities.empty())
+    request.gpu = std::find(activities.begin(), activities.end(), "GPU") != activities.end();
   BIFOCAL_ASSIGN_OR_RETURN(const auto by_stage, body.get_bool("profile_by_stage"));
   if (by_stage.value_or(false)) {
     return unsupported(
