@@ -17,20 +17,14 @@ TEST(Repeats, MedianAndSpread) {
 }
 
 TEST(Conversations, AnswersAreReusedByDefaultAndComputedAgainForDeterminism) {
-  Progress::set_enabled(false);
-  set_log_level(LogLevel::warn);
   ConversationsOptions options;
   options.shapes = {{3, 1, 20, 8}, {2, 3, 16, 16}};
   options.repeats = 1;
   options.engine.kv_dtype = DType::bf16;
   options.engine.pool = std::make_shared<ThreadPool>(2);
-  model::LoadOptions load;
-  load.path = engine::bundled_model_directory();
-  load.kv_dtype = options.engine.kv_dtype;
-  load.pool = options.engine.pool;
-  const auto loaded = model::load_model(load);
-  ASSERT_TRUE(loaded.ok());
-  const auto rows = run_conversations(*loaded->model, options);
+  const auto model = engine::bundled_model(options.engine);
+  ASSERT_NE(model, nullptr);
+  const auto rows = run_conversations(*model, options);
   ASSERT_TRUE(rows.ok()) << rows.status().message();
   ASSERT_EQ(rows->size(), 4U);
   for (const ConversationsRow& row : *rows) EXPECT_GT(row.answer_tokens_per_s.median, 0);

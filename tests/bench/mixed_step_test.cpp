@@ -8,8 +8,6 @@ namespace bifocal::bench {
 namespace {
 
 TEST(MixedStep, MeasuresTheBundledModel) {
-  Progress::set_enabled(false);
-  set_log_level(LogLevel::warn);
   MixedStepOptions options;
   options.shapes = {{4, 20, 70, 3}, {2, 5, 10, 2}};
   options.repeats = 2;
@@ -18,13 +16,9 @@ TEST(MixedStep, MeasuresTheBundledModel) {
   options.engine.pool = std::make_shared<ThreadPool>(2);
   int runs = 0;
   options.on_run = [&runs] { ++runs; };
-  model::LoadOptions load;
-  load.path = engine::bundled_model_directory();
-  load.kv_dtype = options.engine.kv_dtype;
-  load.pool = options.engine.pool;
-  const auto loaded = model::load_model(load);
-  ASSERT_TRUE(loaded.ok());
-  const auto rows = run_mixed_step(*loaded->model, options);
+  const auto model = engine::bundled_model(options.engine);
+  ASSERT_NE(model, nullptr);
+  const auto rows = run_mixed_step(*model, options);
   ASSERT_TRUE(rows.ok()) << rows.status().message();
   ASSERT_EQ(rows->size(), 6U);
   EXPECT_EQ(runs, 12);
@@ -59,13 +53,9 @@ TEST(MixedStep, ABackendThatIsUnknownIsAnError) {
   options.backends = {"nonsense"};
   options.engine.kv_dtype = DType::bf16;
   options.engine.pool = std::make_shared<ThreadPool>(1);
-  model::LoadOptions load;
-  load.path = engine::bundled_model_directory();
-  load.kv_dtype = options.engine.kv_dtype;
-  load.pool = options.engine.pool;
-  const auto loaded = model::load_model(load);
-  ASSERT_TRUE(loaded.ok());
-  EXPECT_EQ(run_mixed_step(*loaded->model, options).status().code(), StatusCode::invalid_argument);
+  const auto model = engine::bundled_model(options.engine);
+  ASSERT_NE(model, nullptr);
+  EXPECT_EQ(run_mixed_step(*model, options).status().code(), StatusCode::invalid_argument);
 }
 
 }  // namespace

@@ -18,8 +18,10 @@ inline std::string bundled_model_directory(const std::string& name = "tiny-qwen3
   return std::string(BIFOCAL_SOURCE_DIR) + "/models/" + name;
 }
 
-// Weights in bf16 as they come; keys and values in options.kv_dtype. Null, with a failure, when it can't be.
-inline std::unique_ptr<Engine> bundled_engine(EngineOptions options, const std::string& name = "tiny-qwen3") {
+// For engines with these options: weights in bf16 as they come; keys and values in options.kv_dtype. Null,
+// with a failure, when it can't be.
+inline std::unique_ptr<model::Model> bundled_model(const EngineOptions& options,
+                                                   const std::string& name = "tiny-qwen3") {
   Progress::set_enabled(false);
   set_log_level(LogLevel::warn);
   model::LoadOptions load;
@@ -29,10 +31,16 @@ inline std::unique_ptr<Engine> bundled_engine(EngineOptions options, const std::
   load.pool = options.pool;
   auto loaded = model::load_model(load);
   EXPECT_TRUE(loaded.ok()) << loaded.status().message();
-  auto tokenizer = text::Tokenizer::load(load.path + "/tokenizer.json");
+  return loaded.ok() ? std::move(loaded->model) : nullptr;
+}
+
+// Null, with a failure, when it can't be.
+inline std::unique_ptr<Engine> bundled_engine(EngineOptions options, const std::string& name = "tiny-qwen3") {
+  auto model = bundled_model(options, name);
+  auto tokenizer = text::Tokenizer::load(bundled_model_directory(name) + "/tokenizer.json");
   EXPECT_TRUE(tokenizer.ok()) << tokenizer.status().message();
-  if (!loaded.ok() || !tokenizer.ok()) return nullptr;
-  auto engine = Engine::create(std::move(loaded->model), std::move(*tokenizer), options);
+  if (model == nullptr || !tokenizer.ok()) return nullptr;
+  auto engine = Engine::create(std::move(model), std::move(*tokenizer), options);
   EXPECT_TRUE(engine.ok()) << engine.status().message();
   return engine.ok() ? std::move(*engine) : nullptr;
 }

@@ -75,16 +75,7 @@ class ChatShaper final : public OutputShaper {
   }
 
   void end(std::string& sse) override {
-    if (settings_.stream.include_usage) {
-      JsonWriter json;
-      json.begin_object();
-      write_head(json, settings_.head, "chat.completion.chunk");
-      json.key("choices").begin_array().end_array().key("usage");
-      usage_.write(json);
-      json.end_object();
-      sse += sse_event(json.text());
-    }
-    sse += kDone;
+    sse += end_of_stream(settings_.stream, settings_.head, "chat.completion.chunk", usage_);
   }
 
  private:

@@ -88,4 +88,17 @@ std::string sse_event(const std::string& json) {
   return "data: " + json + "\n\n";
 }
 
+std::string end_of_stream(const StreamSettings& settings, const ReplyHead& head, std::string_view object,
+                          const UsageCounter& usage) {
+  const std::string done = "data: [DONE]\n\n";
+  if (!settings.include_usage) return done;
+  JsonWriter json;
+  json.begin_object();
+  write_head(json, head, object);
+  json.key("choices").begin_array().end_array().key("usage");
+  usage.write(json);
+  json.end_object();
+  return sse_event(json.text()) + done;
+}
+
 }  // namespace bifocal::server::openai

@@ -58,6 +58,8 @@ Finish finish_of(const engine::OutputEvent& event);
 void write_finish(JsonWriter& json, const Finish& finish);
 
 std::string sse_event(const std::string& json);  // "data: ...\n\n"
-inline constexpr std::string_view kDone = "data: [DONE]\n\n";
+// What a stream of `object`s ends with: a chunk with the usage if asked for, and "[DONE]".
+std::string end_of_stream(const StreamSettings& settings, const ReplyHead& head, std::string_view object,
+                          const UsageCounter& usage);
 
 }  // namespace bifocal::server::openai
