@@ -5,10 +5,9 @@
 #include <map>
 #include <memory>
 #include <numeric>
-#include <random>
 
 #include "device.h"
-#include "rows.h"
+#include "paged_rows.h"
 #include "tensor/dtype.h"
 
 namespace bifocal::peers {
@@ -17,7 +16,6 @@ namespace {
 using namespace kernels::cuda;  // NOLINT(google-build-using-namespace)
 
 constexpr int kHeadDim = 128;
-constexpr int kPageSize = 64;
 
 // A decode batch, planned once, over the layers of a model that together are larger than the L2. Pages in
 // random order.
@@ -33,27 +31,16 @@ class DecodeRow {
     desc_.spans = options.spans.min_log2 > 0 ? options.spans : default_span_rule(kv_heads);
     const int longest = *std::max_element(lengths_.begin(), lengths_.end());
     const int num_seqs = static_cast<int>(lengths_.size());
-    const int64_t page_elements = int64_t{kv_heads} * kPageSize * kHeadDim;
-    int64_t pages = 0;  // of a layer
-    for (const int length : lengths_) pages += (length + kPageSize - 1) / kPageSize;
+    const PageTables tables = shuffled_pages(lengths_);
     bytes_ = static_cast<size_t>(std::accumulate(lengths_.begin(), lengths_.end(), int64_t{0}) * kv_heads *
                                  kHeadDim * 4);
-    const auto pool_pages = static_cast<int64_t>(pools.bytes) / (page_elements * 2);
+    const kernels::PagedKv kv = paged_kv(pools, kv_heads, kHeadDim);
+    const auto pool_pages = static_cast<int64_t>(pools.bytes) / (kv.k_page_stride * 2);
     const auto wanted = static_cast<int64_t>((size_t{1} << 30) / bytes_) + 1;
-    const int64_t layers = std::min({pool_pages / pages, std::max<int64_t>(2, wanted), int64_t{640}});
+    const int64_t layers =
+        std::min({pool_pages / tables.num_pages, std::max<int64_t>(2, wanted), int64_t{640}});
     calls_ = static_cast<int>(std::max<int64_t>(4, layers));
-
-    std::vector<int32_t> order(static_cast<size_t>(pages));
-    std::iota(order.begin(), order.end(), 0);
-    std::shuffle(order.begin(), order.end(), std::mt19937(7));
-    const int64_t stride = (longest + kPageSize - 1) / kPageSize;
-    std::vector<int32_t> table(static_cast<size_t>(num_seqs * stride));
-    size_t next = 0;
-    for (int seq = 0; seq < num_seqs; ++seq) {
-      const int seq_pages = (lengths_[static_cast<size_t>(seq)] + kPageSize - 1) / kPageSize;
-      for (int p = 0; p < seq_pages; ++p) table[static_cast<size_t>(seq * stride + p)] = order[next++];
-    }
-    table_ = upload(table);
+    table_ = upload(tables.pages);
     kv_len_ = upload(std::vector<int32_t>(lengths_.begin(), lengths_.end()));
     q_ = unwrap(DeviceMemory::allocate(static_cast<size_t>(num_seqs * heads * kHeadDim) * 2));
     out_ = unwrap(DeviceMemory::allocate(q_.bytes()));
@@ -63,22 +50,11 @@ class DecodeRow {
     batch.num_seqs = num_seqs;
     batch.kv_len = kv_len_.as<int32_t>();
     batch.page_table = table_.as<int32_t>();
-    batch.page_table_stride = stride;
+    batch.page_table_stride = tables.stride;
     plan_ = unwrap(plan_decode(desc_, batch, buffers_, {}));
-
-    kernels::PagedKv kv;
-    kv.dtype = DType::bf16;
-    kv.num_kv_heads = kv_heads;
-    kv.head_dim_k = kv.head_dim_v = kHeadDim;
-    kv.page_size = kPageSize;
-    kv.k_token_stride = kv.v_token_stride = kHeadDim;
-    kv.k_head_stride = kv.v_head_stride = int64_t{kPageSize} * kHeadDim;
-    kv.k_page_stride = kv.v_page_stride = page_elements;
-    kv.k = pools.k;
-    kv.v = pools.v;
     maps_ = unwrap(make_kv_maps(kv, static_cast<int>(pool_pages)));
     layers_ = static_cast<int>(layers);
-    layer_pages_ = static_cast<int>(pages);
+    layer_pages_ = static_cast<int>(tables.num_pages);
   }
 
   size_t bytes() const { return bytes_; }

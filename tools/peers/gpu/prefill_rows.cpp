@@ -4,20 +4,17 @@
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
-#include <random>
 #include <thread>
 
 #include "device.h"
 #include "gemm.h"
 #include "kernels/cuda/prefill.h"
-#include "rows.h"
+#include "paged_rows.h"
 
 namespace bifocal::peers {
 namespace {
 
 using namespace kernels::cuda;  // NOLINT(google-build-using-namespace)
-
-constexpr int kPageSize = 64;
 
 // A prefill step, planned once. Pages in random order.
 class PrefillRow {
@@ -33,31 +30,17 @@ class PrefillRow {
     std::vector<int32_t> q_begin(num_seqs);
     std::exclusive_scan(q_len.begin(), q_len.end(), q_begin.begin(), 0);
     num_tokens_ = q_begin.back() + q_len.back();
-    const auto pages_of = [](int keys) { return (keys + kPageSize - 1) / kPageSize; };
-    int64_t pages = 0;
-    int64_t stride = 0;
     for (size_t i = 0; i < num_seqs; ++i) {
-      pages += pages_of(kv_len[i]);
-      stride = std::max<int64_t>(stride, pages_of(kv_len[i]));
       const double keys = kv_len[i] - q_len[i] / 2.0;  // that a row sees, half of its own chunk on average
       flops_ += 4.0 * heads * head_dim * q_len[i] * keys;
     }
-    const int64_t page_elements = int64_t{kv_heads} * kPageSize * head_dim;
-    if (pages * page_elements * 2 > static_cast<int64_t>(pools.bytes)) {
+    const PageTables tables = shuffled_pages(kv_len);
+    const kernels::PagedKv kv = paged_kv(pools, kv_heads, head_dim);
+    if (tables.num_pages * kv.k_page_stride * 2 > static_cast<int64_t>(pools.bytes)) {
       std::fprintf(stderr, "prefill: more keys than the benchmark's pool holds\n");
       std::exit(1);
     }
-    std::vector<int32_t> order(static_cast<size_t>(pages));
-    std::iota(order.begin(), order.end(), 0);
-    std::shuffle(order.begin(), order.end(), std::mt19937(7));
-    std::vector<int32_t> table(num_seqs * static_cast<size_t>(stride));
-    size_t next = 0;
-    for (size_t i = 0; i < num_seqs; ++i) {
-      for (int p = 0; p < pages_of(kv_len[i]); ++p) {
-        table[i * static_cast<size_t>(stride) + static_cast<size_t>(p)] = order[next++];
-      }
-    }
-    table_ = upload(table);
+    table_ = upload(tables.pages);
     q_len_ = upload(std::vector<int32_t>(q_len.begin(), q_len.end()));
     kv_len_ = upload(std::vector<int32_t>(kv_len.begin(), kv_len.end()));
     q_begin_ = upload(q_begin);
@@ -71,20 +54,9 @@ class PrefillRow {
     batch_.q_len = q_len_.as<int32_t>();
     batch_.kv_len = kv_len_.as<int32_t>();
     batch_.page_table = table_.as<int32_t>();
-    batch_.page_table_stride = stride;
+    batch_.page_table_stride = tables.stride;
     plan_ = unwrap(plan_prefill(desc_, batch_, buffers_, {}));
-
-    kernels::PagedKv kv;
-    kv.dtype = DType::bf16;
-    kv.num_kv_heads = kv_heads;
-    kv.head_dim_k = kv.head_dim_v = head_dim;
-    kv.page_size = kPageSize;
-    kv.k_token_stride = kv.v_token_stride = head_dim;
-    kv.k_head_stride = kv.v_head_stride = int64_t{kPageSize} * head_dim;
-    kv.k_page_stride = kv.v_page_stride = page_elements;
-    kv.k = pools.k;
-    kv.v = pools.v;
-    maps_ = unwrap(make_kv_maps(kv, static_cast<int>(pages)));
+    maps_ = unwrap(make_kv_maps(kv, static_cast<int>(tables.num_pages)));
     CUDA_OK(cudaDeviceSynchronize());
   }
 
