@@ -6,6 +6,7 @@ nobody inherits threads, caches or memory.
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -72,7 +73,11 @@ def time_bifocal(args):
 def time_worker(args, variant):
     command = [sys.executable, os.path.abspath(sys.argv[0]), "--worker", variant, "--model", args.model,
                "--threads", str(args.threads), "--work-dir", args.work_dir]  # fmt: skip
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode < 0:
+        sys.exit(f"{variant}: the peer was ended by {signal.Signals(-done.returncode).name}; see tools/peers/README.md")
+    done.check_returncode()
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def run_rounds(args, peer):

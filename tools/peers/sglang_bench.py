@@ -98,14 +98,18 @@ def theirs(backend, url, args):
 
 
 def print_rows(title, rows, tolerance):
-    """rows: (name, theirs, ours). Returns how many differ too much."""
+    """rows: (name, theirs, ours), a list of runs each. Prints medians and how far either's runs lie apart; returns how
+    many medians differ too much."""
     bad = 0
-    print(f"\n{title}\n\n| figure | SGLang's client | bifocal | ratio |\n|---|---|---|---|")
-    for name, a, b in rows:
+    print(f"\n{title}\n\n| figure | SGLang's client | its runs | bifocal | its runs | ratio |\n|---|---|---|---|---|---|")
+    for name, *runs in rows:
+        (a, b), cells = [statistics.median(values) for values in runs], []
+        for median, values in zip((a, b), runs):
+            cells += [f"{median:.6g}", f"±{50 * (max(values) - min(values)) / median:.1f} %" if median else ""]
         ratio = b / a if a else float(b == a)
         wrong = abs(ratio - 1) > tolerance
         bad += wrong
-        print(f"| {name} | {a:.6g} | {b:.6g} | {ratio:.4f}{' **differs**' if wrong else ''} |")
+        print(f"| {name} | {' | '.join(cells)} | {ratio:.4f}{' **differs**' if wrong else ''} |")
     return bad
 
 
@@ -116,8 +120,7 @@ def compare_runs(url, args):
         for _ in range(args.repeats):
             runs["theirs"].append(theirs(backend, url, args))
             runs["ours"].append(ours(backend, url, args))
-        rows = [(name, *(statistics.median(run[name] for run in runs[who]) for who in ("theirs", "ours")))
-                for name in COUNTS + FIGURES]  # fmt: skip
+        rows = [(name, *([run[name] for run in runs[who]] for who in ("theirs", "ours"))) for name in COUNTS + FIGURES]
         bad += print_rows(f"{backend}, medians of {args.repeats} runs", rows, args.tolerance)
     return bad
 
@@ -143,7 +146,7 @@ def compare_arithmetic(url, args):
         metrics, _ = serving.calculate_metrics(requests, records, run["duration"], tokenizer, backend)
         names = {"total_input_tokens": "total_input", "total_output_tokens": "total_output",
                  "total_output_tokens_retokenized": "total_output_retokenized"}  # fmt: skip
-        rows = [(name, getattr(metrics, names.get(name, name)), run[name])
+        rows = [(name, [getattr(metrics, names.get(name, name))], [run[name]])
                 for name in COUNTS + FIGURES if name != "duration"]  # fmt: skip
         bad += print_rows(f"{backend}, one run", rows, 1e-9)
     return bad
