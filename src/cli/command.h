@@ -27,6 +27,7 @@ Status run_generate(const Settings& settings);
 Status run_chat(const Settings& settings);
 Status run_backends(const Settings& settings);
 Status run_explain(const Settings& settings);
+Status run_tune(const Settings& settings);
 Status run_bench_ceilings(const Settings& settings);
 Status run_bench_gemm(const Settings& settings);
 Status run_bench_attention(const Settings& settings);

@@ -200,6 +200,10 @@ std::vector<Option> engine_options(EngineSettings& s) {
       {kCompute, "--cuda-graph-bs", "LIST",
        "Numbers of sequences whose decode steps are captured; default: 1, 2, 4 and multiples of 8",
        &s.cuda_graph_bs},
+      {kCompute, "--linear-table", "FILE",
+       "Measured choices of matrix products on this GPU, as `bifocal tune` writes them; without it, built-in "
+       "rules choose",
+       &s.linear_table},
       {kCompute, "--threads", "N", "Threads that compute; 0 is one per core", &s.threads, {}, {}, 0, 1024},
       {kCompute,
        "--cpu-isa",

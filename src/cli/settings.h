@@ -46,6 +46,13 @@ struct EngineSettings {
   bool disable_cuda_graph = false;
   int64_t cuda_graph_max_bs = 160;
   std::string cuda_graph_bs;
+  std::string linear_table;
+};
+
+// `tune`
+struct TuneSettings {
+  std::string output_file = "linear-table.json";
+  std::string rows = "8,16,32,64,128,256,512,1024,2048,4096,8192";
 };
 
 struct ServeSettings {
@@ -208,6 +215,7 @@ struct Settings {
   EngineSettings engine;
   ServeSettings serve;
   PromptSettings prompt;
+  TuneSettings tune;
   BenchSettings bench;
   ServingBenchSettings serving;
   CompareSettings compare;

@@ -16,6 +16,7 @@ namespace bifocal::cli {
 namespace {
 
 constexpr uint64_t kMaxTemplateBytes = uint64_t{1} << 20;
+constexpr uint64_t kMaxTableBytes = uint64_t{16} << 20;
 
 // What a setting of 0 stands for.
 constexpr double default_mem_fraction_static(DeviceKind device) {
@@ -60,6 +61,15 @@ Expected<model::LoadPlan> plan_on_device(const std::string& device, model::LoadO
   return model::plan_load(options);
 }
 
+Expected<kernels::cuda::LinearTable> linear_table(const EngineSettings& settings, DeviceKind device) {
+  if (settings.linear_table.empty()) return kernels::cuda::LinearTable();
+  BIFOCAL_ASSIGN_OR_RETURN(const std::string text, read_file(settings.linear_table, kMaxTableBytes));
+  auto table = kernels::cuda::parse_linear_table(text);
+  if (!table.ok()) return table.status().with_context("--linear-table: " + settings.linear_table);
+  if (device != DeviceKind::cuda) log_warn("--linear-table: nothing uses it on the CPU");
+  return table;
+}
+
 Expected<DType> kv_dtype(const EngineSettings& settings, DType weights) {
   if (settings.kv_cache_dtype == "auto") return weights;
   return parse_dtype(settings.kv_cache_dtype);
@@ -99,6 +109,7 @@ Expected<ModelChoice> choose_model(const Settings& settings, std::shared_ptr<Thr
   choice.options.pool = std::move(pool);
   BIFOCAL_ASSIGN_OR_RETURN(choice.options.cuda_graphs, cuda_graph_options(settings.engine));
   BIFOCAL_ASSIGN_OR_RETURN(choice.plan, plan_on_device(settings.engine.device, choice.options));
+  BIFOCAL_ASSIGN_OR_RETURN(choice.options.linear_table, linear_table(settings.engine, choice.options.device));
   choice.options.page_size = static_cast<int>(settings.engine.page_size);
   BIFOCAL_ASSIGN_OR_RETURN(choice.options.kv_dtype, kv_dtype(settings.engine, choice.plan.dtype));
   return choice;

@@ -27,6 +27,14 @@ std::vector<Option> for_explain(Settings& s) {
   return join({model_options(s.model), engine_options(s.engine), common_options(s.common)});
 }
 
+std::vector<Option> for_tune(Settings& s) {
+  std::vector<Option> tune = {
+      {"Tune", "--output-file", "FILE", "Where the table goes, for --linear-table", &s.tune.output_file},
+      {"Tune", "--rows", "LIST", "Rows of the steps whose products are timed", &s.tune.rows},
+  };
+  return join({std::move(tune), model_options(s.model), engine_options(s.engine), common_options(s.common)});
+}
+
 // An evaluation's own options, and where its answers come from: a server or a model.
 std::vector<Option> with_source(Settings& s, std::vector<Option> test) {
   constexpr std::string_view kSource = "Source";
@@ -152,6 +160,8 @@ constexpr Verb kVerbs[] = {
     {"backends", "Prints what each attention backend can do.", none, run_backends},
     {"explain", "Prints which backend would serve each attention class and phase of a model, and why.",
      for_explain, run_explain},
+    {"tune", "Times the kernels for a model's matrix products on this GPU and writes which is fastest.",
+     for_tune, run_tune},
     {"bench ceilings", "Measures this machine's limits: DRAM read rate, FMA peak.", for_bench_machine,
      run_bench_ceilings},
     {"bench gemm", "Times the matrix product beside its limit.", for_bench_machine, run_bench_gemm},

@@ -17,6 +17,9 @@ Expected<std::unique_ptr<Model>> load_cuda_model(const ModelSpec&, weights::Weig
                                                  const CudaModelOptions&, Progress*) {
   return absent();
 }
+Expected<LinearTuning> tune_cuda_linears(const ModelSpec&, const std::vector<int>&) {
+  return absent();
+}
 uint64_t cuda_workspace_bytes(const ModelSpec&, int, int) {
   return 0;
 }

@@ -128,9 +128,10 @@ Status CudaDecoder::enqueue(const CudaStepShape& shape, const std::byte* arrays,
   batch.page_table = ints(layout.page_table);
   batch.page_table_stride = shape.table_stride;
   BIFOCAL_RETURN_IF_ERROR(planner_.plan(batch, step.launch));
+  BIFOCAL_RETURN_IF_ERROR(begin(step));
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
     BIFOCAL_RETURN_IF_ERROR(attend(step, i));
-    BIFOCAL_RETURN_IF_ERROR(feed_forward(step, i));
+    BIFOCAL_RETURN_IF_ERROR(multiply(step, i));
   }
   return choose(step);
 }
@@ -147,23 +148,24 @@ Status CudaDecoder::norm(uint16_t* rows, int num_rows, const cuda::DeviceMemory&
   return cuda::rms_norm(args, launch);
 }
 
-Status CudaDecoder::attend(const Step& step, size_t layer) {
-  const AttentionSpec& attention = spec_.layers[layer].attention;
-  const CudaLayerWeights& weights = weights_.layers[layer];
-  auto* residual = workspace_.residual.as<uint16_t>();
+Status CudaDecoder::begin(const Step& step) {
+  const CudaLayerWeights& weights = weights_.layers.front();
   auto* normed = workspace_.normed.as<uint16_t>();
-  const cuda::LaunchOptions& start = layer == 0 ? step.first : step.launch;
-  BIFOCAL_RETURN_IF_ERROR(norm(residual, step.num_rows, weights.attention_norm, normed, start));
-
+  BIFOCAL_RETURN_IF_ERROR(
+      norm(workspace_.residual.as<uint16_t>(), step.num_rows, weights.attention_norm, normed, step.first));
   cuda::LinearArgs project;
   project.x = normed;
   project.w = weights.qkv.as<uint16_t>();
   project.m = step.num_rows;
-  project.n = static_cast<int>(attention.qkv_rows());
+  project.n = static_cast<int>(spec_.layers.front().attention.qkv_rows());
   project.k = spec_.hidden_size;
   project.out = workspace_.qkv.as<void>();
-  BIFOCAL_RETURN_IF_ERROR(linear_.run(project, step.launch));
+  return linear_.run(project, step.launch);
+}
 
+Status CudaDecoder::attend(const Step& step, size_t layer) {
+  const AttentionSpec& attention = spec_.layers[layer].attention;
+  const CudaLayerWeights& weights = weights_.layers[layer];
   cuda::RopeKv rope;
   rope.qkv = workspace_.qkv.as<uint16_t>();
   rope.bias = weights.qkv_bias.as<uint16_t>();
@@ -193,48 +195,60 @@ Status CudaDecoder::attend(const Step& step, size_t layer) {
   inputs.kv = &cache_.maps();
   inputs.first_page = cache_.first_page(layer);
   inputs.sinks = weights.sinks.as<float>();
-  BIFOCAL_RETURN_IF_ERROR(planner_.run(classes_.of_layer[layer], inputs, step.attend));
-
-  cuda::LinearArgs output;
-  output.x = workspace_.attn.as<uint16_t>();
-  output.w = weights.output.as<uint16_t>();
-  output.m = step.num_rows;
-  output.n = spec_.hidden_size;
-  output.k = static_cast<int>(attention.q_rows());
-  output.bias = weights.output_bias.as<uint16_t>();
-  output.residual = residual;
-  output.out = residual;
-  return linear_.run(output, step.launch);
+  return planner_.run(classes_.of_layer[layer], inputs, step.attend);
 }
 
-Status CudaDecoder::feed_forward(const Step& step, size_t layer) {
-  const MlpSpec& mlp = spec_.layers[layer].mlp;
+Status CudaDecoder::multiply(const Step& step, size_t layer) {
+  const LayerSpec& spec = spec_.layers[layer];
   const CudaLayerWeights& weights = weights_.layers[layer];
   auto* residual = workspace_.residual.as<uint16_t>();
   auto* normed = workspace_.normed.as<uint16_t>();
-  BIFOCAL_RETURN_IF_ERROR(norm(residual, step.num_rows, weights.mlp_norm, normed, step.launch));
+  cuda::LinearChain chain;
+  chain.m = step.num_rows;
+  chain.norm_eps = spec_.norm_eps;
 
-  cuda::GatedLinearArgs gated;
+  cuda::LinearLink& output = chain.add();
+  output.x = workspace_.attn.as<uint16_t>();
+  output.w = weights.output.as<uint16_t>();
+  output.n = spec_.hidden_size;
+  output.k = static_cast<int>(spec.attention.q_rows());
+  output.bias = weights.output_bias.as<uint16_t>();
+  output.residual = residual;
+  output.out = residual;
+  output.norm = weights.mlp_norm.as<uint16_t>();
+  output.normed = normed;
+
+  cuda::LinearLink& gated = chain.add();
   gated.x = normed;
   gated.w = weights.gate_up.as<uint16_t>();
-  gated.m = step.num_rows;
-  gated.inner = mlp.intermediate_size;
+  gated.n = spec.mlp.intermediate_size;
   gated.k = spec_.hidden_size;
+  gated.gated = true;
   gated.bias = weights.gate_up_bias.as<uint16_t>();
   gated.wide = workspace_.gate_up.as<uint16_t>();
   gated.out = workspace_.inner.as<uint16_t>();
-  BIFOCAL_RETURN_IF_ERROR(linear_.run_gated(gated, step.launch));
 
-  cuda::LinearArgs down;
+  cuda::LinearLink& down = chain.add();
   down.x = workspace_.inner.as<uint16_t>();
   down.w = weights.down.as<uint16_t>();
-  down.m = step.num_rows;
   down.n = spec_.hidden_size;
-  down.k = mlp.intermediate_size;
+  down.k = spec.mlp.intermediate_size;
   down.bias = weights.down_bias.as<uint16_t>();
   down.residual = residual;
   down.out = residual;
-  return linear_.run(down, step.launch);
+
+  if (layer + 1 < spec_.layers.size()) {
+    const CudaLayerWeights& next = weights_.layers[layer + 1];
+    down.norm = next.attention_norm.as<uint16_t>();
+    down.normed = normed;
+    cuda::LinearLink& project = chain.add();
+    project.x = normed;
+    project.w = next.qkv.as<uint16_t>();
+    project.n = static_cast<int>(spec_.layers[layer + 1].attention.qkv_rows());
+    project.k = spec_.hidden_size;
+    project.out = workspace_.qkv.as<uint16_t>();
+  }
+  return linear_.run_chain(chain, step.launch);
 }
 
 Status CudaDecoder::choose(const Step& step) {

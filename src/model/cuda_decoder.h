@@ -43,8 +43,10 @@ class CudaDecoder {
 
  private:
   struct Step;  // counts and addresses
+  // The first layer's queries, keys and values; every other's are the last of the products of the one before.
+  Status begin(const Step& step);
   Status attend(const Step& step, size_t layer);
-  Status feed_forward(const Step& step, size_t layer);
+  Status multiply(const Step& step, size_t layer);
   Status choose(const Step& step);
   Status norm(uint16_t* rows, int num_rows, const kernels::cuda::DeviceMemory& weight, uint16_t* out,
               const kernels::cuda::LaunchOptions& launch) const;

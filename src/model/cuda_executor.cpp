@@ -40,7 +40,8 @@ class CudaExecutor final : public Executor {
     if (stream_.get() != nullptr) cudaStreamSynchronize(stream_.get());  // memory is still in use
   }
 
-  Status open(const CudaWeights& weights, const AttentionClasses& classes, const CudaGraphOptions& graphs);
+  Status open(const CudaWeights& weights, const AttentionClasses& classes, const CudaGraphOptions& graphs,
+              const cuda::LinearTable& linear_table);
 
   int num_pages() const override { return cache_.num_pages(); }
   int page_size() const override { return cache_.page_size(); }
@@ -98,7 +99,7 @@ int64_t max_step_bytes(const attention::PlanLimits& limits, int max_logit_rows, 
 }
 
 Status CudaExecutor::open(const CudaWeights& weights, const AttentionClasses& classes,
-                          const CudaGraphOptions& graphs) {
+                          const CudaGraphOptions& graphs, const cuda::LinearTable& linear_table) {
   BIFOCAL_ASSIGN_OR_RETURN(stream_, cuda::make_stream());
   const auto bytes =
       static_cast<size_t>(max_step_bytes(options_.limits, options_.max_logit_rows, max_table_stride()));
@@ -110,7 +111,11 @@ Status CudaExecutor::open(const CudaWeights& weights, const AttentionClasses& cl
   BIFOCAL_ASSIGN_OR_RETURN(host_tokens_, cuda::PinnedMemory::allocate(max_logit_rows * sizeof(int32_t)));
   cuda::LinearOptions linear_options;
   linear_options.deterministic = options_.attention.deterministic;
+  linear_options.table = linear_table;
   BIFOCAL_ASSIGN_OR_RETURN(cuda::Linear linear, cuda::Linear::create(linear_options));
+  if (const size_t choices = linear.table().choices.size(); choices > 0) {
+    log_info("matrix products: {} measured choices", choices);
+  }
   decoder_ = std::make_unique<CudaDecoder>(spec_, weights, classes, cache_, *planner_, workspace_,
                                            std::move(linear));
   const int max_batch = std::min(options_.limits.max_seqs, options_.max_logit_rows);
@@ -226,6 +231,7 @@ Status CudaExecutor::fetch(const StepRows& rows) {
 Expected<std::unique_ptr<Executor>> make_cuda_executor(const ModelSpec& spec, const CudaWeights& weights,
                                                        const AttentionClasses& classes,
                                                        const CudaGraphOptions& graphs,
+                                                       const cuda::LinearTable& linear_table,
                                                        const ExecutorOptions& options) {
   BIFOCAL_ASSIGN_OR_RETURN(const attention::Router router,
                            attention::Router::create(options.attention, classes.descs));
@@ -238,7 +244,7 @@ Expected<std::unique_ptr<Executor>> make_cuda_executor(const ModelSpec& spec, co
       kv::CudaKvCache::allocate(kv_layer_shapes(spec), classes.descs.front().page_size, options.num_pages));
   auto executor = std::make_unique<CudaExecutor>(spec, options, std::move(cache), std::move(planner),
                                                  std::move(workspace));
-  BIFOCAL_RETURN_IF_ERROR(executor->open(weights, classes, graphs));
+  BIFOCAL_RETURN_IF_ERROR(executor->open(weights, classes, graphs, linear_table));
   return std::unique_ptr<Executor>(std::move(executor));
 }
 

@@ -14,6 +14,7 @@ namespace bifocal::model {
 Expected<std::unique_ptr<Executor>> make_cuda_executor(const ModelSpec& spec, const CudaWeights& weights,
                                                        const AttentionClasses& classes,
                                                        const CudaGraphOptions& graphs,
+                                                       const kernels::cuda::LinearTable& linear_table,
                                                        const ExecutorOptions& options);
 
 }  // namespace bifocal::model

@@ -1,7 +1,5 @@
 #include "model/cuda_model.h"
 
-#include <cuda_runtime_api.h>
-
 #include <utility>
 
 #include "attention/cuda_planner.h"
@@ -22,7 +20,8 @@ class CudaModel final : public Model {
       : spec_(std::move(spec)),
         weights_(std::move(weights)),
         classes_(model::attention_classes(spec_, DType::bf16, options.page_size, DeviceKind::cuda)),
-        graphs_(options.graphs) {}
+        graphs_(options.graphs),
+        linear_table_(options.linear_table) {}
 
   const ModelSpec& spec() const override { return spec_; }
   std::span<const attention::AttentionDesc> attention_classes() const override { return classes_.descs; }
@@ -31,7 +30,7 @@ class CudaModel final : public Model {
     return cuda_workspace_bytes(spec_, max_tokens, max_logit_rows);
   }
   Expected<std::unique_ptr<Executor>> make_executor(const ExecutorOptions& options) override {
-    return make_cuda_executor(spec_, weights_, classes_, graphs_, options);
+    return make_cuda_executor(spec_, weights_, classes_, graphs_, linear_table_, options);
   }
 
  private:
@@ -39,19 +38,15 @@ class CudaModel final : public Model {
   CudaWeights weights_;
   AttentionClasses classes_;
   CudaGraphOptions graphs_;
+  kernels::cuda::LinearTable linear_table_;
 };
 
 }  // namespace
 
 Expected<CudaDevice> find_cuda_device() {
-  BIFOCAL_RETURN_IF_ERROR(cuda::current_device().status());
-  int device = 0;
-  BIFOCAL_RETURN_IF_ERROR(cuda::to_status(cudaGetDevice(&device), "asking for the current device"));
-  cudaDeviceProp properties{};
-  BIFOCAL_RETURN_IF_ERROR(
-      cuda::to_status(cudaGetDeviceProperties(&properties, device), "asking for the device's properties"));
+  BIFOCAL_ASSIGN_OR_RETURN(const cuda::DeviceTraits device, cuda::current_device());
   BIFOCAL_ASSIGN_OR_RETURN(const cuda::DeviceMemoryInfo memory, cuda::device_memory_info());
-  return CudaDevice{properties.name, memory.free_bytes, memory.total_bytes};
+  return CudaDevice{device.name, memory.free_bytes, memory.total_bytes};
 }
 
 Expected<std::unique_ptr<Model>> load_cuda_model(const ModelSpec& spec, weights::WeightSource* source,

@@ -6,11 +6,13 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "attention/router.h"
 #include "base/progress.h"
 #include "base/status.h"
 #include "base/thread_pool.h"
+#include "kernels/cuda/linear_table.h"
 #include "model/model.h"
 #include "weights/weight_source.h"
 
@@ -38,7 +40,8 @@ struct CudaModelOptions {
   bool dummy = false;  // random weights, made on the GPU
   uint64_t dummy_seed = 0;
   CudaGraphOptions graphs;
-  std::shared_ptr<ThreadPool> pool;  // brings weights over; not null
+  kernels::cuda::LinearTable linear_table;  // of tune_cuda_linears; empty: rules alone choose
+  std::shared_ptr<ThreadPool> pool;         // brings weights over; not null
 };
 
 // unsupported, naming what: layers that no CUDA kernel serves yet (experts, latents, head dims).
@@ -47,6 +50,24 @@ Status check_cuda_support(const ModelSpec& spec);
 // source: null with dummy. progress may be null; it advances by the bytes brought over or made.
 Expected<std::unique_ptr<Model>> load_cuda_model(const ModelSpec& spec, weights::WeightSource* source,
                                                  const CudaModelOptions& options, Progress* progress);
+
+// A product of a model, timed: microseconds of our own kernel (0 where it doesn't serve), of cuBLASLt's first
+// guess and of the fastest of all.
+struct LinearTuneRow {
+  std::string name;  // "qkv"
+  kernels::cuda::LinearShape shape;
+  double skinny_us = 0.0;
+  double first_us = 0.0;
+  double best_us = 0.0;
+  std::string best;  // as Linear::describe has it
+};
+struct LinearTuning {
+  kernels::cuda::LinearTable table;
+  std::vector<LinearTuneRow> rows;
+};
+// Times every candidate for the matrix products of a model's layers, for steps of the given numbers of rows
+// and, one for all, for deterministic mode. With a progress bar.
+Expected<LinearTuning> tune_cuda_linears(const ModelSpec& spec, const std::vector<int>& rows);
 
 uint64_t cuda_workspace_bytes(const ModelSpec& spec, int max_tokens, int max_logit_rows);
 // What the attention kernels' plans take. Takes it for a moment.

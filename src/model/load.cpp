@@ -105,6 +105,7 @@ Expected<std::unique_ptr<Model>> load_on_gpu(const LoadPlan& plan, weights::Weig
   cuda.dummy = load.dummy;
   cuda.dummy_seed = load.dummy_seed;
   cuda.graphs = load.cuda_graphs;
+  cuda.linear_table = load.linear_table;
   cuda.pool = options.pool;
   return load_cuda_model(plan.spec, load.dummy ? nullptr : &source, cuda, &progress);
 }

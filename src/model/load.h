@@ -22,7 +22,8 @@ struct LoadOptions {
   int page_size = 64;  // tokens
   DeviceKind device = DeviceKind::cpu;
   CudaGraphOptions cuda_graphs;
-  std::shared_ptr<ThreadPool> pool;  // the model computes on it; null: one of its own, of all cores
+  kernels::cuda::LinearTable linear_table;  // measured choices of matrix products on a GPU (--linear-table)
+  std::shared_ptr<ThreadPool> pool;         // the model computes on it; null: one of its own, of all cores
 };
 
 // What would be loaded, known before any weight is read or allocated.

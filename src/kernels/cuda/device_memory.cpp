@@ -29,6 +29,10 @@ Expected<DeviceTraits> current_device() {
   cudaDeviceGetAttribute(&traits.smem_per_block_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   cudaDeviceGetAttribute(&l2_bytes, cudaDevAttrL2CacheSize, device);
   traits.l2_bytes = static_cast<size_t>(l2_bytes);
+  cudaDeviceProp properties{};
+  BIFOCAL_RETURN_IF_ERROR(
+      to_status(cudaGetDeviceProperties(&properties, device), "asking for the device's properties"));
+  traits.name = properties.name;
   if (major != 9 || minor != 0) {
     return unavailable("these kernels are built for compute capability 9.0 (H100, H200); this device has " +
                        std::to_string(major) + "." + std::to_string(minor));

@@ -70,6 +70,7 @@ using PinnedMemory = CudaMemory<PinnedSource>;
 
 // The device that kernels of this room run on: compute capability 9.0. `unavailable` says what is missing.
 struct DeviceTraits {
+  std::string name;  // "NVIDIA H200"
   int num_sms = 0;
   int smem_per_block_bytes = 0;
   size_t l2_bytes = 0;

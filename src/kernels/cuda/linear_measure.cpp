@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <limits>
 
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/linear.h"
@@ -12,7 +13,7 @@ namespace bifocal::kernels::cuda {
 namespace {
 
 constexpr int kGuesses = 12;  // of cuBLASLt
-constexpr int64_t kColdBytes = int64_t{256} << 20;
+constexpr size_t kColdBytes = size_t{256} << 20;
 constexpr int kReplays = 5;
 
 // A stream, a graph captured on it and two events.
@@ -76,72 +77,151 @@ Status fill(const DeviceMemory& memory) {
   return random_fill(fill, {});
 }
 
-}  // namespace
+// A product whose weights are other ones at every call, and its operands.
+class Product {
+ public:
+  static Expected<Product> make(const LinearCandidates& candidates) {
+    Product product(candidates);
+    int most = 0;
+    for (const TimedRows& rows : candidates.rows) most = std::max(most, rows.m);
+    const auto bytes = [](int rows, int columns) {
+      return static_cast<size_t>(rows) * static_cast<size_t>(columns) * 2;
+    };
+    const size_t weight_bytes = bytes(candidates.n, candidates.k);
+    product.copies_ = std::max<size_t>(2, kColdBytes / weight_bytes);
+    BIFOCAL_ASSIGN_OR_RETURN(product.weights_, DeviceMemory::allocate(product.copies_ * weight_bytes));
+    BIFOCAL_ASSIGN_OR_RETURN(product.x_, DeviceMemory::allocate(bytes(most, candidates.k)));
+    BIFOCAL_ASSIGN_OR_RETURN(product.out_, DeviceMemory::allocate(bytes(most, candidates.n)));
+    BIFOCAL_ASSIGN_OR_RETURN(product.inner_, DeviceMemory::allocate(bytes(most, candidates.n)));
+    BIFOCAL_RETURN_IF_ERROR(fill(product.weights_));
+    BIFOCAL_RETURN_IF_ERROR(fill(product.x_));
+    BIFOCAL_RETURN_IF_ERROR(to_status(cudaDeviceSynchronize(), "filling weights"));
+    return product;
+  }
 
-Expected<LinearChoice> measure_linear(const LinearCandidates& candidates, const CublasLt& cublaslt) {
-  const auto bytes = [](int rows, int columns) { return int64_t{rows} * columns * 2; };
-  const int64_t weight_bytes = bytes(candidates.n, candidates.k);
-  const int copies = static_cast<int>(std::max<int64_t>(2, kColdBytes / std::max<int64_t>(1, weight_bytes)));
-  BIFOCAL_ASSIGN_OR_RETURN(const DeviceMemory weights,
-                           DeviceMemory::allocate(static_cast<size_t>(copies * weight_bytes)));
-  BIFOCAL_ASSIGN_OR_RETURN(const DeviceMemory x,
-                           DeviceMemory::allocate(static_cast<size_t>(bytes(candidates.m, candidates.k))));
-  BIFOCAL_ASSIGN_OR_RETURN(const DeviceMemory out,
-                           DeviceMemory::allocate(static_cast<size_t>(bytes(candidates.m, candidates.n))));
-  BIFOCAL_RETURN_IF_ERROR(fill(weights));
-  BIFOCAL_RETURN_IF_ERROR(fill(x));
-  BIFOCAL_RETURN_IF_ERROR(to_status(cudaDeviceSynchronize(), "filling weights"));
+  LinearArgs args(int m) const {
+    LinearArgs args;
+    args.x = x_.as<uint16_t>();
+    args.w = weights_.as<uint16_t>();
+    args.m = m;
+    args.n = candidates_->n;
+    args.k = candidates_->k;
+    args.out = out_.as<void>();
+    return args;
+  }
 
-  LinearArgs args;
-  args.x = x.as<uint16_t>();
-  args.m = candidates.m;
-  args.n = candidates.n;
-  args.k = candidates.k;
-  args.out = out.as<void>();
-  const auto time =
-      [&](const std::function<Status(const LinearArgs&, cudaStream_t)>& run) -> Expected<double> {
+  Expected<double> skinny_us(int m) const {
+    return time(m, [&](const LinearArgs& args, LaunchOptions launch) {
+      launch.programmatic = true;  // as a decode step launches it
+      void* workspace = candidates_->skinny_workspace;
+      if (!candidates_->gated) return run_skinny(args, workspace, candidates_->num_sms, launch);
+      GatedLinearArgs gated;
+      gated.x = args.x;
+      gated.w = args.w;
+      gated.m = args.m;
+      gated.inner = args.n / 2;
+      gated.k = args.k;
+      gated.out = inner_.as<uint16_t>();
+      return run_skinny_gated(gated, workspace, candidates_->num_sms, launch);
+    });
+  }
+
+  Expected<double> cublaslt_us(int m, const CublasLt& cublaslt, const CublasLtAlgorithm& algorithm) const {
+    return time(m, [&](const LinearArgs& args, const LaunchOptions& launch) -> Status {
+      BIFOCAL_RETURN_IF_ERROR(cublaslt.run(args, algorithm, candidates_->cublaslt_workspace, launch));
+      if (!candidates_->gated) return {};
+      SiluMul gate;
+      gate.gate_up = out_.as<uint16_t>();
+      gate.out = inner_.as<uint16_t>();
+      gate.num_rows = args.m;
+      gate.dim = args.n / 2;
+      return silu_mul(gate, launch);
+    });
+  }
+
+ private:
+  explicit Product(const LinearCandidates& candidates) : candidates_(&candidates) {}
+
+  Expected<double> time(int m,
+                        const std::function<Status(const LinearArgs&, const LaunchOptions&)>& run) const {
     GraphTimer timer;
     BIFOCAL_RETURN_IF_ERROR(timer.open());
     BIFOCAL_ASSIGN_OR_RETURN(const double us, timer.time([&](cudaStream_t stream) -> Status {
-      for (int copy = 0; copy < copies; ++copy) {
-        args.w = weights.as<uint16_t>() + int64_t{copy} * args.n * args.k;
-        BIFOCAL_RETURN_IF_ERROR(run(args, stream));
+      LaunchOptions launch;
+      launch.stream = stream;
+      LinearArgs product = args(m);
+      const size_t elements = static_cast<size_t>(product.n) * static_cast<size_t>(product.k);
+      for (size_t copy = 0; copy < copies_; ++copy, product.w += elements) {
+        BIFOCAL_RETURN_IF_ERROR(run(product, launch));
       }
       return {};
     }));
-    return us / copies;
-  };
+    return us / static_cast<double>(copies_);
+  }
 
-  LinearChoice best;
-  best.n = candidates.n;
-  best.k = candidates.k;
-  bool found = false;
-  const auto offer = [&](LinearKind kind, const CublasLtAlgorithm& algorithm, const Expected<double>& us) {
-    if (!us.ok() || (found && *us >= best.us)) return;
-    found = true;
-    best.kind = kind;
-    best.algorithm = algorithm;
-    best.us = *us;
+  const LinearCandidates* candidates_;
+  size_t copies_ = 0;
+  DeviceMemory weights_, x_, out_, inner_;
+};
+
+// What cuBLASLt proposes for any of the numbers of rows, each algorithm once.
+Expected<std::vector<CublasLtAlgorithm>> guesses_of(const LinearCandidates& candidates,
+                                                    const Product& product, const CublasLt& cublaslt) {
+  std::vector<CublasLtAlgorithm> all;
+  for (const TimedRows& rows : candidates.rows) {
+    BIFOCAL_ASSIGN_OR_RETURN(const auto guesses,
+                             cublaslt.candidates(product.args(rows.m), !candidates.deterministic, kGuesses));
+    for (const CublasLtAlgorithm& guess : guesses) {
+      if (std::find(all.begin(), all.end(), guess) == all.end()) all.push_back(guess);
+    }
+  }
+  return all;
+}
+
+bool serves(const LinearCandidates& candidates, int m) {
+  return candidates.gated ? skinny_serves_gated(m, candidates.n / 2, candidates.k)
+                          : skinny_serves(m, candidates.n, candidates.k);
+}
+
+}  // namespace
+
+Expected<LinearMeasured> measure_linear(const LinearCandidates& candidates, const CublasLt& cublaslt) {
+  BIFOCAL_ASSIGN_OR_RETURN(const Product product, Product::make(candidates));
+  LinearMeasured measured;
+  double least = std::numeric_limits<double>::infinity();
+  // Of a candidate: its time for the first number of rows, 0 where it doesn't run.
+  const auto offer = [&](LinearKind kind, const CublasLtAlgorithm& algorithm,
+                         const std::function<Expected<double>(int)>& time) {
+    double score = 0.0;
+    double first = 0.0;
+    for (const TimedRows& rows : candidates.rows) {
+      const Expected<double> us = time(rows.m);
+      if (!us.ok()) return 0.0;
+      if (first == 0.0) first = *us;
+      score += rows.weight * *us;
+    }
+    if (score < least) {
+      least = score;
+      measured.choice.kind = kind;
+      measured.choice.algorithm = algorithm;
+      measured.choice.us = first;
+    }
+    return first;
   };
-  if (!candidates.deterministic && skinny_serves(args.m, args.n, args.k)) {
-    offer(LinearKind::skinny, {}, time([&](const LinearArgs& product, cudaStream_t stream) {
-            LaunchOptions launch;
-            launch.stream = stream;
-            launch.programmatic = true;  // as a decode step launches it
-            return run_skinny(product, candidates.skinny_workspace, candidates.num_sms, launch);
-          }));
+  const bool all_skinny = std::all_of(candidates.rows.begin(), candidates.rows.end(),
+                                      [&](const TimedRows& rows) { return serves(candidates, rows.m); });
+  if (!candidates.deterministic && all_skinny) {
+    measured.skinny_us = offer(LinearKind::skinny, {}, [&](int m) { return product.skinny_us(m); });
   }
-  BIFOCAL_ASSIGN_OR_RETURN(const auto guesses,
-                           cublaslt.candidates(args, !candidates.deterministic, kGuesses));
+  BIFOCAL_ASSIGN_OR_RETURN(const auto guesses, guesses_of(candidates, product, cublaslt));
   for (const CublasLtAlgorithm& algorithm : guesses) {
-    offer(LinearKind::cublaslt, algorithm, time([&](const LinearArgs& product, cudaStream_t stream) {
-            LaunchOptions launch;
-            launch.stream = stream;
-            return cublaslt.run(product, algorithm, candidates.cublaslt_workspace, launch);
-          }));
+    const double us = offer(LinearKind::cublaslt, algorithm,
+                            [&](int m) { return product.cublaslt_us(m, cublaslt, algorithm); });
+    if (measured.first_us == 0.0) measured.first_us = us;
   }
-  if (!found) return unavailable("no matrix product ran for this shape");
-  return best;
+  if (measured.choice.us == 0.0) return unavailable("no matrix product ran for this shape");
+  measured.choice.shape = {0, candidates.n, candidates.k, candidates.gated};
+  return measured;
 }
 
 }  // namespace bifocal::kernels::cuda

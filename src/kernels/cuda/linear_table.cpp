@@ -11,10 +11,6 @@ namespace {
 constexpr size_t kWordDigits = 16;
 constexpr int kMaxSize = 1 << 24;
 
-bool same_shape(const LinearChoice& choice, int m_bucket, int n, int k) {
-  return choice.m_bucket == m_bucket && choice.n == n && choice.k == k;
-}
-
 std::string to_hex(const std::array<uint64_t, 8>& words) {
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::string text;
@@ -43,9 +39,11 @@ Expected<int> required_int(const JsonReader& reader, std::string_view key, int m
 Expected<LinearChoice> parse_choice(const JsonValue& value, const std::string& path) {
   BIFOCAL_ASSIGN_OR_RETURN(const JsonReader reader, JsonReader::open(value, path));
   LinearChoice choice;
-  BIFOCAL_ASSIGN_OR_RETURN(choice.m_bucket, required_int(reader, "m_bucket", 0));
-  BIFOCAL_ASSIGN_OR_RETURN(choice.n, required_int(reader, "n", 1));
-  BIFOCAL_ASSIGN_OR_RETURN(choice.k, required_int(reader, "k", 1));
+  BIFOCAL_ASSIGN_OR_RETURN(choice.shape.m_bucket, required_int(reader, "m_bucket", 0));
+  BIFOCAL_ASSIGN_OR_RETURN(choice.shape.n, required_int(reader, "n", 1));
+  BIFOCAL_ASSIGN_OR_RETURN(choice.shape.k, required_int(reader, "k", 1));
+  BIFOCAL_ASSIGN_OR_RETURN(const auto gated, reader.get_bool("gated"));
+  choice.shape.gated = gated.value_or(false);
   BIFOCAL_ASSIGN_OR_RETURN(const auto us, reader.get_number("us", 0.0, 1e12));
   choice.us = us.value_or(0.0);
   BIFOCAL_ASSIGN_OR_RETURN(const auto kind, reader.get_string("kind", 16));
@@ -62,15 +60,15 @@ Expected<LinearChoice> parse_choice(const JsonValue& value, const std::string& p
 
 }  // namespace
 
-const LinearChoice* LinearTable::find(int m_bucket, int n, int k) const {
+const LinearChoice* LinearTable::find(const LinearShape& shape) const {
   const auto found = std::find_if(choices.begin(), choices.end(),
-                                  [&](const LinearChoice& c) { return same_shape(c, m_bucket, n, k); });
+                                  [&](const LinearChoice& choice) { return choice.shape == shape; });
   return found != choices.end() ? &*found : nullptr;
 }
 
 void LinearTable::add(const LinearChoice& choice) {
   for (LinearChoice& known : choices) {
-    if (!same_shape(known, choice.m_bucket, choice.n, choice.k)) continue;
+    if (known.shape != choice.shape) continue;
     known = choice;
     return;
   }
@@ -86,12 +84,13 @@ int linear_bucket(int m) {
 std::string to_json(const LinearTable& table) {
   JsonWriter json;
   json.begin_object();
-  json.member("cublaslt_version", table.cublaslt_version);
+  json.member("device", table.device).member("cublaslt_version", table.cublaslt_version);
   json.key("choices").begin_array();
   for (const LinearChoice& choice : table.choices) {
     const bool skinny = choice.kind == LinearKind::skinny;
     json.begin_object();
-    json.member("m_bucket", choice.m_bucket).member("n", choice.n).member("k", choice.k);
+    json.member("m_bucket", choice.shape.m_bucket).member("n", choice.shape.n).member("k", choice.shape.k);
+    if (choice.shape.gated) json.member("gated", true);
     json.member("kind", skinny ? "skinny" : "cublaslt");
     if (!skinny) json.member("algorithm", to_hex(choice.algorithm));
     json.member("us", choice.us).end_object();
@@ -104,8 +103,12 @@ Expected<LinearTable> parse_linear_table(std::string_view text) {
   BIFOCAL_ASSIGN_OR_RETURN(const JsonValue document, parse_json(text));
   BIFOCAL_ASSIGN_OR_RETURN(const JsonReader reader, JsonReader::open(document));
   LinearTable table;
+  BIFOCAL_ASSIGN_OR_RETURN(const auto device, reader.get_string("device", 256));
+  if (!device) return invalid_argument("device: missing");
+  table.device = *device;
   BIFOCAL_ASSIGN_OR_RETURN(const auto version, reader.get_int("cublaslt_version", 0, INT64_MAX));
-  table.cublaslt_version = static_cast<uint64_t>(version.value_or(0));
+  if (!version) return invalid_argument("cublaslt_version: missing");
+  table.cublaslt_version = static_cast<uint64_t>(*version);
   BIFOCAL_ASSIGN_OR_RETURN(const auto* choices, reader.get_array("choices"));
   if (choices == nullptr) return invalid_argument("choices: missing");
   for (size_t i = 0; i < choices->size(); ++i) {
@@ -114,6 +117,17 @@ Expected<LinearTable> parse_linear_table(std::string_view text) {
     table.add(choice);
   }
   return table;
+}
+
+Status check_linear_table(const LinearTable& table, std::string_view device, uint64_t cublaslt_version) {
+  if (table.device != device) {
+    return unsupported("it was measured on " + table.device + ", this is " + std::string(device));
+  }
+  if (table.cublaslt_version != cublaslt_version) {
+    return unsupported("it was measured with cuBLASLt " + std::to_string(table.cublaslt_version) +
+                       ", this is " + std::to_string(cublaslt_version));
+  }
+  return {};
 }
 
 }  // namespace bifocal::kernels::cuda

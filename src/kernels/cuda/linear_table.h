@@ -13,20 +13,28 @@ namespace bifocal::kernels::cuda {
 
 enum class LinearKind : uint8_t { cublaslt, skinny };
 
-struct LinearChoice {
-  int m_bucket = 0;  // serves M in (m_bucket / 2, m_bucket]; 0: every M
+// A product's shape: what a choice is made for. Gated: N is 2 I, and the gate is part of what was measured.
+struct LinearShape {
+  int m_bucket = 0;  // serves M in (m_bucket / 2, m_bucket]; 0: every M, of deterministic mode
   int n = 0;
   int k = 0;
+  bool gated = false;
+  bool operator==(const LinearShape&) const = default;
+};
+
+struct LinearChoice {
+  LinearShape shape;
   LinearKind kind = LinearKind::cublaslt;
   std::array<uint64_t, 8> algorithm{};  // cublasLtMatmulAlgo_t, as the version below wrote it
   double us = 0.0;                      // measured, weights cold
 };
 
 struct LinearTable {
-  uint64_t cublaslt_version = 0;  // algorithms of another version are not used
+  std::string device;             // "NVIDIA H200": where it was measured
+  uint64_t cublaslt_version = 0;  // that wrote the algorithms
   std::vector<LinearChoice> choices;
 
-  const LinearChoice* find(int m_bucket, int n, int k) const;
+  const LinearChoice* find(const LinearShape& shape) const;
   void add(const LinearChoice& choice);  // in the place of one for the same shape
 };
 
@@ -34,6 +42,10 @@ struct LinearTable {
 int linear_bucket(int m);
 
 std::string to_json(const LinearTable& table);
+// invalid_argument names the field that is missing or wrong.
 Expected<LinearTable> parse_linear_table(std::string_view text);
+
+// ok, or unsupported: why a table that was measured elsewhere is of no use here.
+Status check_linear_table(const LinearTable& table, std::string_view device, uint64_t cublaslt_version);
 
 }  // namespace bifocal::kernels::cuda

@@ -72,6 +72,11 @@ __device__ __forceinline__ void async_proxy_fence() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+// Between a thread's writes to global memory and copies, here or on another SM, that read them.
+__device__ __forceinline__ void async_proxy_fence_global() {
+  asm volatile("fence.proxy.async.global;" ::: "memory");
+}
+
 // --- copies into shared memory
 
 // L2 eviction priorities, as createpolicy encodes them.
@@ -90,6 +95,14 @@ __device__ __forceinline__ void load_tensor_5d(void* dst, const CUtensorMap* map
       "[%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(smem_address(dst)),
       "l"(map), "r"(smem_address(barrier)), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4), "l"(policy)
       : "memory");
+}
+
+// Brings the same into the L2.
+__device__ __forceinline__ void prefetch_tensor_5d(const CUtensorMap* map, int c0, int c1, int c2, int c3,
+                                                   int c4) {
+  asm volatile("cp.async.bulk.prefetch.tensor.5d.L2.global [%0, {%1, %2, %3, %4, %5}];" ::"l"(map), "r"(c0),
+               "r"(c1), "r"(c2), "r"(c3), "r"(c4)
+               : "memory");
 }
 
 __device__ __forceinline__ void load_tensor_3d(void* dst, const CUtensorMap* map, uint64_t* barrier, int c0,

@@ -29,6 +29,18 @@ struct WgmmaMatrix {
   }
 };
 
+// The same, contiguous along k, where only the kernel knows the bytes from eight rows to the next eight.
+struct WgmmaRows {
+  uint32_t low;
+  uint32_t high;
+
+  __device__ __forceinline__ WgmmaRows(uint32_t smem_address, uint32_t group_bytes)
+      : low((smem_address & 0x3FFFF) >> 4), high(1U << 30 | group_bytes >> 4) {}
+  __device__ __forceinline__ uint64_t plus(uint32_t bytes) const {
+    return uint64_t{high} << 32 | (low + (bytes >> 4));
+  }
+};
+
 // Before the first product whose registers other instructions have written.
 __device__ __forceinline__ void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");

@@ -363,14 +363,14 @@ TEST(Linear, MeasuresAndReadsItsTableBack) {
   REQUIRE_GPU();
   auto linear = Linear::create({});
   REQUIRE_CUBLASLT(linear);
-  ASSERT_TRUE(linear->measure(16, 1024, 512).ok());
-  ASSERT_TRUE(linear->measure(100, 1024, 512).ok());
+  ASSERT_TRUE(linear->measure(16, 1024, 512, false).ok());
+  ASSERT_TRUE(linear->measure(100, 1024, 512, false).ok());
   const std::string text = to_json(linear->table());
   const auto table = parse_linear_table(text);
   ASSERT_TRUE(table.ok()) << table.status().message();
   EXPECT_EQ(to_json(*table), text);
-  ASSERT_NE(table->find(128, 1024, 512), nullptr);
-  EXPECT_GT(table->find(16, 1024, 512)->us, 0.0);
+  ASSERT_NE(table->find({128, 1024, 512}), nullptr);
+  EXPECT_GT(table->find({16, 1024, 512})->us, 0.0);
   auto again = Linear::create({false, *table});
   ASSERT_TRUE(again.ok());
   for (const int m : {16, 100}) {

@@ -7,7 +7,7 @@
 #include "layer_rows.h"
 
 int main(int argc, char** argv) {
-  std::string what = "skinny,large,small";
+  std::string what = "skinny,chain,large,small";
   bool quick = false;
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
@@ -16,7 +16,7 @@ int main(int argc, char** argv) {
     } else if (flag == "--what" && i + 1 < argc) {
       what = argv[++i];
     } else {
-      std::fprintf(stderr, "usage: %s [--what skinny,large,small] [--quick]\n", argv[0]);
+      std::fprintf(stderr, "usage: %s [--what skinny,chain,large,small] [--quick]\n", argv[0]);
       return 2;
     }
   }
@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
   const auto wanted = [&](const char* name) { return what.find(name) != std::string::npos; };
   const bifocal::peers::WeightPool weights{memory, pool_bytes};
   if (wanted("skinny")) bifocal::peers::bench_skinny(weights, cold, device->num_sms, quick);
+  if (wanted("chain")) bifocal::peers::bench_chain(weights, cold, device->num_sms, quick);
   if (wanted("small")) bifocal::peers::bench_small(cold);
   if (wanted("large")) bifocal::peers::bench_large(weights);
   std::printf("SM clock %.0f MHz\n", bifocal::peers::sm_clock_mhz());

@@ -17,6 +17,8 @@ struct WeightPool {
 
 // Products of few rows beside the cold read of their weights and beside cuBLASLt.
 void bench_skinny(const WeightPool& pool, ColdRead& cold, int num_sms, bool quick);
+// All products between two attentions of a layer, as one kernel and link by link, beside the cold read.
+void bench_chain(const WeightPool& pool, ColdRead& cold, int num_sms, bool quick);
 // Products of many rows beside a large square one.
 void bench_large(const WeightPool& pool);
 // Norms, rotation, gates, gathers, sampling, random weights beside the bytes that they move.
