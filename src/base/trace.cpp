@@ -124,18 +124,23 @@ class Recorder {
     return finished_ && active_ && session.load() == waited_for;
   }
 
-  uint64_t step_begins(uint64_t number) {
+  detail::StepState step_begins(uint64_t number, int64_t rows) {
     std::lock_guard lock(mutex_);
     if (active_ && !finished_ && detail::state.load() == detail::waiting && number >= options_.first_step) {
       begin();
     }
-    return detail::state.load() == detail::on ? session.load() : 0;
+    if (detail::state.load() != detail::on) return {};
+    const int64_t expected_ns = last_row_ns_ * std::max<int64_t>(1, rows);
+    const bool mutes = expected_ns < options_.short_step_ns && recording_.num_steps % kDetailEvery != 0;
+    return {session.load(), mutes, std::max<int64_t>(1, rows), detail::now_ns()};
   }
 
-  void step_ends(uint64_t began_in) {
+  void step_ends(const detail::StepState& step) {
     std::lock_guard lock(mutex_);
-    if (detail::state.load() != detail::on || began_in != session.load()) return;
+    if (detail::state.load() != detail::on || step.session != session.load()) return;
+    last_row_ns_ = (detail::now_ns() - step.start_ns) / step.rows;
     ++recording_.num_steps;
+    if (step.mutes) ++recording_.num_steps_without_detail;
     if (options_.num_steps == 0 || recording_.num_steps < options_.num_steps) return;
     end();
     finished_ = true;
@@ -218,6 +223,7 @@ class Recorder {
   bool finished_ = false;  // by num_steps
   Options options_;
   Recording recording_;
+  int64_t last_row_ns_ = 0;
 };
 
 Status start(const Options& options) {
@@ -235,11 +241,11 @@ bool wait_until_finished(std::stop_token token) {
 
 namespace detail {
 
-uint64_t step_begins(uint64_t number) {
-  return Recorder::instance().step_begins(number);
+StepState step_begins(uint64_t number, int64_t rows) {
+  return Recorder::instance().step_begins(number, rows);
 }
-void step_ends(uint64_t session) {
-  Recorder::instance().step_ends(session);
+void step_ends(const StepState& step) {
+  Recorder::instance().step_ends(step);
 }
 void add_async(std::string_view name, std::string_view id, int64_t time_ns, bool begins, Kind kind,
                const Values& values) {

@@ -71,7 +71,13 @@ struct Options {
   size_t max_spans = size_t{1} << 18;         // per track
   size_t max_async_events = size_t{1} << 16;  // of the process
   bool with_sources = true;
+  // Of steps that should be shorter than this, by the time that the last one took for a row, every
+  // kDetailEvery-th alone is recorded with what happens inside it: in steps this short, spans would cost
+  // percents.
+  int64_t short_step_ns = 0;
 };
+constexpr uint64_t kDetailEvery = 4;
+constexpr int64_t kShortStepNs = 500'000;  // for those who want it cheap
 
 struct TrackRecording {
   std::string name;
@@ -82,6 +88,7 @@ struct Recording {
   int64_t start_ns = 0;
   int64_t end_ns = 0;
   uint64_t num_steps = 0;  // that began and ended within
+  uint64_t num_steps_without_detail = 0;
   std::vector<TrackRecording> tracks;
   std::vector<AsyncEvent> async_events;  // in order
   uint64_t dropped_async_events = 0;     // later ones that there was no room for
@@ -114,8 +121,17 @@ inline std::atomic<uint8_t> state{off};
 inline int64_t now_ns() {
   return SteadyClock::instance().now_ns();
 }
-uint64_t step_begins(uint64_t number);  // the recording it belongs to; 0: none
-void step_ends(uint64_t session);
+// Whether the calling thread is in a step that is recorded without what happens inside it.
+inline constinit thread_local bool is_muted = false;
+
+struct StepState {
+  uint64_t session = 0;  // the recording it belongs to; 0: none
+  bool mutes = false;
+  int64_t rows = 1;
+  int64_t start_ns = 0;
+};
+StepState step_begins(uint64_t number, int64_t rows);
+void step_ends(const StepState& step);
 void add_async(std::string_view name, std::string_view id, int64_t time_ns, bool begins, Kind kind,
                const Values& values);
 }  // namespace detail
@@ -175,11 +191,16 @@ class Track {
 // Also the name that debuggers and top show, as far as it fits.
 void name_thread(std::string name);
 
+// Whether a span that begins now is recorded.
+inline bool records_spans() {
+  return is_on() && !detail::is_muted;
+}
+
 // From construction to destruction, on the calling thread's track.
 class Span {
  public:
   Span(Kind kind, std::string_view name, const Values& values = {}) {
-    if (is_on()) entry_ = {name, ticks(), 0, values, kind};
+    if (records_spans()) entry_ = {name, ticks(), 0, values, kind};
   }
   ~Span() {
     if (entry_.start_ticks != 0) end();
@@ -199,18 +220,21 @@ class Span {
 // A step: what first_step and num_steps count. Values: number, rows, sequences, logit rows.
 class StepSpan {
  public:
-  explicit StepSpan(const Values& values) : guard_(values[0]), span_(Kind::step, "step", values) {}
+  explicit StepSpan(const Values& values) : guard_(values[0], values[1]), span_(Kind::step, "step", values) {
+    detail::is_muted = guard_.step.mutes;
+  }
+  ~StepSpan() { detail::is_muted = false; }
 
  private:
   struct Guard {
-    explicit Guard(int64_t number) {
+    Guard(int64_t number, int64_t rows) {
       if (detail::state.load(std::memory_order_relaxed) != detail::off)
-        session = detail::step_begins(static_cast<uint64_t>(number));
+        step = detail::step_begins(static_cast<uint64_t>(number), rows);
     }
     ~Guard() {
-      if (session != 0) detail::step_ends(session);
+      if (step.session != 0) detail::step_ends(step);
     }
-    uint64_t session = 0;
+    detail::StepState step;
   };
   Guard guard_;
   Span span_;  // ends first

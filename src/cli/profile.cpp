@@ -27,7 +27,9 @@ Status run_profiled(const std::string& path, const std::function<Status()>& comm
   if (path.empty()) return command();
   BIFOCAL_RETURN_IF_ERROR(check_writable(path));
   trace::name_thread("main");
-  BIFOCAL_RETURN_IF_ERROR(trace::start({}));
+  trace::Options options;
+  options.short_step_ns = trace::kShortStepNs;
+  BIFOCAL_RETURN_IF_ERROR(trace::start(options));
   Status status = command();
   const auto recording = trace::stop();
   const Status written = recording.ok() ? trace::write_file(*recording, path) : recording.status();

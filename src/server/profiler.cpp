@@ -74,6 +74,7 @@ Expected<std::string> Profiler::start(const ProfileRequest& request) {
   options.first_step = request.start_step;
   options.num_steps = request.num_steps;
   options.with_sources = request.gpu;
+  options.short_step_ns = trace::kShortStepNs;
   BIFOCAL_RETURN_IF_ERROR(trace::start(options));
   path_ = (folder / file_name()).string();
   if (request.num_steps > 0) {

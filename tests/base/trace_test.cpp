@@ -105,6 +105,35 @@ TEST(Trace, CountsStepsAndFinishesByItself) {
   EXPECT_EQ(count(recording, Kind::layer), 6U);
 }
 
+TEST(Trace, OfShortStepsEveryFourthHasItsDetail) {
+  Options options;
+  options.short_step_ns = int64_t{1} << 60;  // all are
+  ASSERT_TRUE(start(options).ok());
+  for (int64_t number = 0; number < 9; ++number) {
+    spans_of_a_step(number);
+    const Span outside(Kind::http, "request");
+    async_begin(Kind::request, "decode", "r");
+  }
+  const Recording recording = take();
+  EXPECT_EQ(recording.num_steps, 9U);
+  EXPECT_EQ(recording.num_steps_without_detail, 6U);
+  EXPECT_EQ(count(recording, Kind::step), 9U);
+  EXPECT_EQ(count(recording, Kind::plan), 3U) << "of steps 0, 4 and 8";
+  EXPECT_EQ(count(recording, Kind::gemm), 6U);
+  EXPECT_EQ(count(recording, Kind::http), 9U) << "what is no part of a step";
+  EXPECT_EQ(recording.async_events.size(), 9U);
+}
+
+TEST(Trace, StepsThatAreNotShortHaveAllTheirDetail) {
+  Options options;
+  options.short_step_ns = 0;
+  ASSERT_TRUE(start(options).ok());
+  for (int64_t number = 0; number < 9; ++number) spans_of_a_step(number);
+  const Recording recording = take();
+  EXPECT_EQ(recording.num_steps_without_detail, 0U);
+  EXPECT_EQ(count(recording, Kind::gemm), 18U);
+}
+
 TEST(Trace, WaitingEndsWhenSomebodyStops) {
   Options options;
   options.num_steps = 1;

@@ -199,7 +199,7 @@ std::string_view gemm_name(DType weights) {
 // Rows of all products together, their n and k, bytes of the weights. Products of one call have one shape.
 trace::Values traced_work(std::span<const GemmArgs> products) {
   trace::Values values = {0, products.front().w->n(), products.front().w->k(), 0};
-  if (!trace::is_on()) return values;
+  if (!trace::records_spans()) return values;
   for (const GemmArgs& args : products) {
     values[0] += args.m;
     values[3] += args.w->n() * args.w->k() * static_cast<int64_t>(size_of(args.w->dtype()));
