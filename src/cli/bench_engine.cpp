@@ -19,6 +19,25 @@ std::string ratio(double value, double limit) {
   return limit > 0 ? fmt::format("{:.2f}", value / limit) : "";
 }
 
+struct BenchModel {
+  std::shared_ptr<ThreadPool> pool;
+  ModelChoice choice;
+  std::unique_ptr<model::Model> model;
+};
+Expected<BenchModel> load_bench_model(const Settings& settings) {
+  BenchModel out;
+  BIFOCAL_ASSIGN_OR_RETURN(out.pool, start_compute(settings.engine));
+  BIFOCAL_ASSIGN_OR_RETURN(out.choice, choose_model(settings, out.pool));
+  BIFOCAL_ASSIGN_OR_RETURN(model::LoadedModel loaded, model::load_model(out.choice.options));
+  out.model = std::move(loaded.model);
+  return out;
+}
+
+std::string compute_line(const ThreadPool& pool) {
+  return fmt::format("{} threads, {} kernels", pool.num_threads(),
+                     kernels::cpu::to_string(kernels::cpu::current_isa()));
+}
+
 std::string machine_line(const bench::Ceilings& limits) {
   return fmt::format(
       "{} threads, {} kernels: DRAM read {} GB/s, copy {} GB/s, f32 FMA peak {} GFLOP/s, bf16 peak {} "
@@ -73,9 +92,8 @@ Status run_bench_one_batch(const Settings& settings) {
       for (const int output : outputs) options.shapes.push_back({batch, input, output});
     }
   }
-  BIFOCAL_ASSIGN_OR_RETURN(const auto pool, start_compute(settings.engine));
-  BIFOCAL_ASSIGN_OR_RETURN(const ModelChoice choice, choose_model(settings, pool));
-  BIFOCAL_ASSIGN_OR_RETURN(const model::LoadedModel loaded, model::load_model(choice.options));
+  BIFOCAL_ASSIGN_OR_RETURN(const BenchModel loaded, load_bench_model(settings));
+  const auto& [pool, choice, model] = loaded;
   options.attention = router_options(settings.engine, choice.options.device);
   options.weight_dtype = choice.plan.dtype;
   options.kv_dtype = choice.options.kv_dtype;
@@ -86,7 +104,7 @@ Status run_bench_one_batch(const Settings& settings) {
   }
 
   // The limits are measured before and after, so that a machine that is busy for a while flatters nothing.
-  const bool on_cpu = loaded.model->on_cpu() != nullptr;
+  const bool on_cpu = model->on_cpu() != nullptr;
   bench::Ceilings before;
   if (on_cpu) {
     BIFOCAL_ASSIGN_OR_RETURN(before, bench::measure_ceilings(*pool));
@@ -94,11 +112,10 @@ Status run_bench_one_batch(const Settings& settings) {
   std::vector<bench::OneBatchRow> rows;
   {
     Progress progress("one-batch", options.shapes.size(), "shapes");
-    BIFOCAL_RETURN_IF_ERROR(
-        bench::run_one_batch(*loaded.model, options, *pool, [&](const bench::OneBatchRow& row) {
-          rows.push_back(row);
-          progress.advance(1);
-        }));
+    BIFOCAL_RETURN_IF_ERROR(bench::run_one_batch(*model, options, *pool, [&](const bench::OneBatchRow& row) {
+      rows.push_back(row);
+      progress.advance(1);
+    }));
   }
   bench::Ceilings limits = before;
   if (on_cpu) {
@@ -141,20 +158,18 @@ Status run_bench_mixed(const Settings& settings) {
       }
     }
   }
-  BIFOCAL_ASSIGN_OR_RETURN(const auto pool, start_compute(settings.engine));
-  BIFOCAL_ASSIGN_OR_RETURN(const ModelChoice choice, choose_model(settings, pool));
+  BIFOCAL_ASSIGN_OR_RETURN(const BenchModel loaded, load_bench_model(settings));
+  const auto& [pool, choice, model] = loaded;
   BIFOCAL_ASSIGN_OR_RETURN(options.engine, engine_options_of(settings, choice));
-  BIFOCAL_ASSIGN_OR_RETURN(const model::LoadedModel loaded, model::load_model(choice.options));
   Progress progress("mixed",
                     options.shapes.size() * options.backends.size() * static_cast<size_t>(s.mixed_repeats),
                     "runs");
   options.on_run = [&progress] { progress.advance(1); };
-  BIFOCAL_ASSIGN_OR_RETURN(const auto rows, bench::run_mixed_step(*loaded.model, options));
+  BIFOCAL_ASSIGN_OR_RETURN(const auto rows, bench::run_mixed_step(*model, options));
   progress.finish();
   if (s.format == "md") {
-    fmt::print("{} threads, {} kernels, chunks of {} tokens, {} runs each\n\n", pool->num_threads(),
-               kernels::cpu::to_string(kernels::cpu::current_isa()), settings.engine.chunked_prefill_size,
-               s.mixed_repeats);
+    fmt::print("{}, chunks of {} tokens, {} runs each\n\n", compute_line(*pool),
+               settings.engine.chunked_prefill_size, s.mixed_repeats);
   }
   return print_table(bench::to_table(rows, s.format == "md"), s.format);
 }
@@ -171,18 +186,16 @@ Status run_bench_conversations(const Settings& settings) {
           {count, num_turns, static_cast<int>(s.user_len), static_cast<int>(s.answer_len)});
     }
   }
-  BIFOCAL_ASSIGN_OR_RETURN(const auto pool, start_compute(settings.engine));
-  BIFOCAL_ASSIGN_OR_RETURN(const ModelChoice choice, choose_model(settings, pool));
+  BIFOCAL_ASSIGN_OR_RETURN(const BenchModel loaded, load_bench_model(settings));
+  const auto& [pool, choice, model] = loaded;
   BIFOCAL_ASSIGN_OR_RETURN(options.engine, engine_options_of(settings, choice));
-  BIFOCAL_ASSIGN_OR_RETURN(const model::LoadedModel loaded, model::load_model(choice.options));
   Progress progress("conversations", 2 * options.shapes.size() * static_cast<size_t>(s.mixed_repeats),
                     "runs");
   options.on_run = [&progress] { progress.advance(1); };
-  BIFOCAL_ASSIGN_OR_RETURN(const auto rows, bench::run_conversations(*loaded.model, options));
+  BIFOCAL_ASSIGN_OR_RETURN(const auto rows, bench::run_conversations(*model, options));
   progress.finish();
   if (s.format == "md") {
-    fmt::print("{} threads, {} kernels, {} runs each\n\n", pool->num_threads(),
-               kernels::cpu::to_string(kernels::cpu::current_isa()), s.mixed_repeats);
+    fmt::print("{}, {} runs each\n\n", compute_line(*pool), s.mixed_repeats);
   }
   return print_table(bench::to_table(rows), s.format);
 }
