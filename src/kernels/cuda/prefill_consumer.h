@@ -90,7 +90,7 @@ struct PrefillConsumer {
         cleared_end = max(now.kv_len - first_key, 1);
       }
     }
-    update_state<kKeys>(params.cap, logits<kKeys>(), state, keep);
+    update_state<kKeys, S::kPolynomialEvery>(params.cap, logits<kKeys>(), state, keep);
   }
 
   // Probabilities of keys beyond the first kKeys are zero.

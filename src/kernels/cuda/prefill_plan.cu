@@ -28,6 +28,7 @@ __global__ void __launch_bounds__(kThreads) plan_prefill_kernel(const __grid_con
   __shared__ int kv_len[kMaxPrefillSeqs];
   __shared__ int q_len[kMaxPrefillSeqs];
   __shared__ int q_begin[kMaxPrefillSeqs];
+  __shared__ int items[kMaxPrefillSeqs];
   __shared__ int order[kMaxPrefillSeqs];     // longest first
   __shared__ int end_item[kMaxPrefillSeqs];  // of all sequences up to and including this one of the order
   const int thread = static_cast<int>(threadIdx.x);
@@ -38,35 +39,23 @@ __global__ void __launch_bounds__(kThreads) plan_prefill_kernel(const __grid_con
     kv_len[i] = params.kv_len[i];
     q_len[i] = params.q_len[i];
     q_begin[i] = params.q_begin[i];
+    items[i] = prefill_items(params.rule, q_len[i]);
   }
   __syncthreads();
   for (int i = thread; i < num_seqs; i += kThreads) {
     const int mine = kv_len[i];
     int rank = 0;
+    int end = items[i];
+#pragma unroll 4
     for (int j = 0; j < num_seqs; ++j) {
       const int other = kv_len[j];
-      rank += other > mine || (other == mine && j < i) ? 1 : 0;
+      if (other > mine || (other == mine && j < i)) {
+        ++rank;
+        end += items[j];
+      }
     }
     order[rank] = i;
-  }
-  __syncthreads();
-  if (thread < 32) {  // a lane's sequences follow one another, so that one scan gives every running total
-    const int per_lane = (num_seqs + 31) / 32;
-    const int first = thread * per_lane;
-    const int end = min(first + per_lane, num_seqs);
-    int sum = 0;
-    for (int i = first; i < end; ++i) {
-      sum += prefill_items(params.rule, q_len[order[i]]);
-      end_item[i] = sum;
-    }
-    int before = sum;
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) {
-      const int lower = __shfl_up_sync(~0U, before, step);
-      if (thread >= step) before += lower;
-    }
-    before -= sum;
-    for (int i = first; i < end; ++i) end_item[i] += before;
+    end_item[rank] = end;
   }
   __syncthreads();
 

@@ -86,8 +86,20 @@ __device__ __forceinline__ void cap_logits(float inner, float (&s)[kCount]) {
   for (int i = 0; i < kCount; ++i) s[i] = 1.0F - __fdividef(2.0F, exp2_approx(s[i] * factor) + 1.0F);
 }
 
+// 2^x for x <= 0 by multiplications and additions, to 1e-4; exactly 0 from -127 down.
+__device__ __forceinline__ float exp2_polynomial(float x) {
+  constexpr float kToWhole = 12582912.0F;  // 1.5 * 2^23: the sum's last bits hold the whole number
+  const float y = fmaxf(x, -127.0F);
+  const float shifted = y + kToWhole;
+  const float rest = y - (shifted - kToWhole);  // -0.5 to 0.5
+  float value = __fmaf_rn(rest, 0.05543110F, 0.24232409F);
+  value = __fmaf_rn(rest, value, 0.69324857F);
+  value = __fmaf_rn(rest, value, 1.0F);
+  return __uint_as_float(__float_as_uint(value) + (__float_as_uint(shifted) << 23));
+}
+
 // Logits become 2^(cap (s - m)); keep: what everything summed before is to be multiplied by.
-template <int kN>
+template <int kN, int kPolynomialEvery>
 __device__ __forceinline__ void update_state(float cap, float (&s)[kN / 2], RowState& state,
                                              float (&keep)[2]) {
 #pragma unroll
@@ -106,7 +118,9 @@ __device__ __forceinline__ void update_state(float cap, float (&s)[kN / 2], RowS
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         float& logit = s[4 * j + 2 * i + e];
-        logit = exp2_approx(__fmaf_rn(logit, cap, -reference));
+        const float exponent = __fmaf_rn(logit, cap, -reference);
+        const bool polynomial = kPolynomialEvery > 0 && (2 * j + e) % kPolynomialEvery == 0;
+        logit = polynomial ? exp2_polynomial(exponent) : exp2_approx(exponent);
         sum += logit;
       }
     }

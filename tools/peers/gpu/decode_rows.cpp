@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#include <random>
 
 #include "device.h"
 #include "paged_rows.h"

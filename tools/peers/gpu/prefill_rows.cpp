@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
+#include <random>
 #include <thread>
 
 #include "device.h"
@@ -131,7 +132,10 @@ Shape equal(const char* name, int heads, int kv_heads, int head_dim, int count, 
 std::vector<Shape> shapes(bool quick) {
   std::vector<Shape> all = {equal("32 x 1024", 32, 8, 128, 32, 1024), equal("8 x 4096", 32, 8, 128, 8, 4096),
                             equal("2 x 16384", 32, 8, 128, 2, 16384)};
-  if (quick) return all;
+  if (quick) {
+    all.push_back(equal("8 x 4096", 32, 8, 64, 8, 4096));
+    return all;
+  }
   std::vector<int> mixed;
   std::mt19937 random(5);
   for (int left = 32768; left > 0; left -= mixed.back()) {
