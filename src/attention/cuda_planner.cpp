@@ -169,7 +169,7 @@ uint64_t CudaPlanner::buffer_bytes() const {
   uint64_t bytes = 0;
   for (const Slot& slot : slots_) {
     for (const auto& b : slot.decode_buffers) {
-      bytes += b.parts.bytes() + b.seqs.bytes() + b.counters.bytes() + b.partials.bytes();
+      bytes += b.parts.bytes() + b.seqs.bytes() + b.partials.bytes();
     }
     for (const auto& b : slot.prefill_buffers) bytes += b.items.bytes() + b.queue.bytes();
   }

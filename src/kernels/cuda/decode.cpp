@@ -54,24 +54,25 @@ Expected<DecodeBuffers> make_decode_buffers(const DecodeDesc& desc, const Decode
   // Every boundary between two parts cuts at most one sequence, which has at most rule.max_spans spans, or as
   // many as there are of the longest kind.
   const auto spans_of = [&](int log2) {
-    return (int64_t{limits.max_kv_len} + (int64_t{1} << log2) - 1) >> log2;
+    return static_cast<int>((int64_t{limits.max_kv_len} + (int64_t{1} << log2) - 1) >> log2);
   };
-  const int64_t max_spans = std::max(std::min<int64_t>(desc.spans.max_spans, spans_of(desc.spans.min_log2)),
-                                     spans_of(desc.spans.max_log2)) +
-                            1;
-  const int64_t cut_seqs = std::min(buffers.num_parts, limits.max_seqs);
-  buffers.max_slots = cut_seqs * max_spans * desc.num_kv_heads;
+  buffers.max_slots_of_seq =
+      std::max(std::min(desc.spans.max_spans, spans_of(desc.spans.min_log2)), spans_of(desc.spans.max_log2)) +
+      1;
+  buffers.max_slots = int64_t{buffers.num_parts} * buffers.max_slots_of_seq;
   const auto bytes = [](int64_t count, size_t size) { return static_cast<size_t>(count) * size; };
-  const int64_t slot_floats = int64_t{padded_rows(desc)} * (desc.head_dim + 2);
+  const int64_t slot_floats =
+      int64_t{desc.num_kv_heads} * padded_rows(desc) * (desc.head_dim + 2 * (desc.head_dim / kPacketDims));
   BIFOCAL_ASSIGN_OR_RETURN(buffers.parts,
                            DeviceMemory::allocate(bytes(buffers.num_parts, sizeof(DecodePart))));
   BIFOCAL_ASSIGN_OR_RETURN(buffers.seqs,
                            DeviceMemory::allocate(bytes(limits.max_seqs, sizeof(DecodeSequence))));
-  BIFOCAL_ASSIGN_OR_RETURN(
-      buffers.counters,
-      DeviceMemory::allocate(bytes(int64_t{buffers.num_parts} * desc.num_kv_heads, sizeof(int32_t))));
   BIFOCAL_ASSIGN_OR_RETURN(buffers.partials,
                            DeviceMemory::allocate(bytes(buffers.max_slots * slot_floats, sizeof(float))));
+  BIFOCAL_RETURN_IF_ERROR(
+      to_status(cudaMemset(buffers.partials.as<void>(), kUnwrittenByte, buffers.partials.bytes()),
+                "marking partial states"));
+  BIFOCAL_RETURN_IF_ERROR(to_status(cudaStreamSynchronize(nullptr), "marking partial states"));
   return buffers;
 }
 

@@ -45,12 +45,14 @@ struct DecodeLimits {
 // Records of fixed size at fixed addresses; plan_decode rewrites all of them.
 struct DecodeBuffers {
   DecodeLimits limits;
-  int num_parts = 0;      // groups of HK CTAs, one CTA for each SM
-  DeviceMemory parts;     // DecodePart [num_parts]
-  DeviceMemory seqs;      // DecodeSequence [max_seqs]
-  DeviceMemory counters;  // int32 [num_parts, HK]: a cut unit's finished spans, of all layers so far
-  DeviceMemory partials;  // f32 [max_slots / HK, HK, rows, D], unnormalised O; then [.., HK, rows, 2], (m, l)
-  int64_t max_slots = 0;
+  int num_parts = 0;   // groups of HK CTAs, one CTA for each SM
+  DeviceMemory parts;  // DecodePart [num_parts]
+  DeviceMemory seqs;   // DecodeSequence [max_seqs]
+  int max_slots_of_seq = 0;
+  int64_t max_slots = 0;  // of all sequences that parts may share
+  // f32 [max_slots, HK, rows, D], unnormalised O; then [.., rows, D / 16, 2], (m, l). Unwritten words hold
+  // the mark (decode_partials.h), and do so again when a run has ended.
+  DeviceMemory partials;
 };
 
 Expected<DecodeBuffers> make_decode_buffers(const DecodeDesc& desc, const DecodeLimits& limits);

@@ -56,33 +56,24 @@ __device__ __forceinline__ void produce_matrix(Shared<kD, kN>& shared, int team,
   ring.advance();
 }
 
-// Hands a run and its query rows to the consumers.
+// Tells the others about a run.
 template <int kD, int kN>
-__device__ __forceinline__ void produce_run(Shared<kD, kN>& shared, const DecodeParams& params,
-                                            RingCursor<kRunSlots>& ring, const Run& run) {
+__device__ __forceinline__ void produce_run(Shared<kD, kN>& shared, RingCursor<kRunSlots>& ring,
+                                            const Run& run) {
   mbarrier_wait(&shared.run_empty[ring.slot], ring.phase ^ 1);
   if (threadIdx.x % 32 == 0) {
-    uint64_t* full = &shared.run_full[ring.slot];
     shared.runs[ring.slot] = run;
-    const int elements = params.group * kD;
-    const uint16_t* q = params.q + run.seq.q_row * params.q_stride + static_cast<int>(blockIdx.x) * elements;
-    mbarrier_expect(full, static_cast<uint32_t>(elements * 2 * params.q_len));
-    for (int token = 0; token < params.q_len; ++token) {
-      load_bulk(&shared.q[ring.slot][token * elements], q + token * params.q_stride,
-                static_cast<uint32_t>(elements * 2), full);
-    }
+    mbarrier_arrive(&shared.run_full[ring.slot]);
   }
   ring.advance();
 }
 
 template <int kD, int kN>
-__device__ __forceinline__ void produce(Shared<kD, kN>& shared, const DecodeParams& params) {
+__device__ __forceinline__ void produce(Shared<kD, kN>& shared, const DecodeParams& params,
+                                        const DecodePart& part, int inline_id) {
   using S = Shape<kD, kN>;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
   const int head = static_cast<int>(blockIdx.x);
   const int page_tiles_log2 = params.page_tiles_log2;
-  const DecodePart part = params.parts[blockIdx.y];
-  const int inline_id = lane < kInlinePages ? params.parts[blockIdx.y].pages[lane] : 0;
   RingCursor<S::kSlots> even;
   RingCursor<S::kSlots> odd;
   RingCursor<kRunSlots> runs;
@@ -96,7 +87,7 @@ __device__ __forceinline__ void produce(Shared<kD, kN>& shared, const DecodePara
     run.span_end = last ? part.span_end : seq.span_end;
     run.slot = first ? part.first_slot : (last ? part.last_slot : -1);
     run.seq_cut = first ? part.first_cut : part.last_cut;
-    run.counter = first ? part.first_counter : part.last_counter;
+    produce_run<kD, kN>(shared, runs, run);
 
     const int tile_begin = tiles_of_span(seq, run.span_begin).begin;
     const int tile_end = tiles_of_span(seq, run.span_end - 1).end;
@@ -123,16 +114,12 @@ __device__ __forceinline__ void produce(Shared<kD, kN>& shared, const DecodePara
         }
       }
     };
-    // The rings are empty at first: as many tiles as they hold go out before anything else, and before the
-    // kernel ahead has ended if it can't have written them.
     int tile = tile_begin;
-    if (first) {
-      const int old = params.early ? max(seq.kv_end - params.q_len, 0) >> kTileLog2 : tile_end;
-      tile = max(tile_begin, min(min(tile_end, old), tile_begin + kTeams * S::kSlots / 2));
+    if (first && params.early) {  // what the kernel ahead can't have written
+      tile = max(tile_begin, min(tile_end, (seq.kv_end - params.q_len) >> kTileLog2));
       produce_tiles(tile_begin, tile);
-      if (params.early) grid_dependency_wait();
+      grid_dependency_wait();
     }
-    produce_run<kD, kN>(shared, params, runs, run);
     produce_tiles(tile, tile_end);
     if (!last) seq = params.seqs[part.seq + i + 1];
   }
@@ -163,6 +150,27 @@ __device__ __forceinline__ void hand_over(const WarpState<kD, kN>& state, int wa
   }
 }
 
+// The query rows of a run, 16 bytes to a thread. Not by the copy engine: its queue is full of tiles.
+template <int kD, int kN>
+struct QueryChunk {
+  const uint16_t* from;  // null: this thread has none
+  __device__ static QueryChunk of(const DecodeParams& params, const Run& run) {
+    static_assert(Shape<kD, kN>::kRows * kD <= kConsumerWarps * 32 * 8);
+    int element = static_cast<int>(threadIdx.x) * 8;
+    if (element >= params.rows * kD) return {nullptr};
+    const int token_elements = params.group * kD;
+    const uint16_t* row =
+        params.q + run.seq.q_row * params.q_stride + static_cast<int>(blockIdx.x) * token_elements;
+    for (; element >= token_elements; element -= token_elements) row += params.q_stride;
+    return {row + element};
+  }
+  __device__ void fetch(uint16_t* to) const {
+    if (from == nullptr) return;
+    // Past the L1, which may hold rows of another layer.
+    reinterpret_cast<uint4*>(to)[threadIdx.x] = __ldcg(reinterpret_cast<const uint4*>(from));
+  }
+};
+
 template <int kD, int kN>
 __device__ __forceinline__ void consume(Shared<kD, kN>& shared, const DecodeParams& params, int num_seqs) {
   using S = Shape<kD, kN>;
@@ -180,19 +188,22 @@ __device__ __forceinline__ void consume(Shared<kD, kN>& shared, const DecodePara
   for (int i = 0; i < num_seqs; ++i) {
     mbarrier_wait(&shared.run_full[runs.slot], runs.phase);
     const Run run = shared.runs[runs.slot];
-    uint32_t q[kD / 16][kN][2];
-    load_queries<kD, kN>(shared.q[runs.slot], q);
-    release(&shared.run_empty[runs.slot]);
+    mbarrier_arrive(&shared.run_empty[runs.slot]);
     runs.advance();
     // Keys that every row sees: tiles inside need no masks.
     const int all_end = run.seq.kv_end - params.q_len + 1;
     const int all_begin = params.window > 0 ? run.seq.kv_end - params.window : 0;
+    TileRange tiles = tiles_of_span(run.seq, run.span_begin);
+    const auto queries = QueryChunk<kD, kN>::of(params, run);
+    if (i == 0 && params.early) grid_dependency_wait();
+    queries.fetch(shared.q[i % 2]);
+    named_barrier_sync(kQueryBarrier, kConsumerWarps * 32);
+    uint32_t q[kD / 16][kN][2];
+    load_queries<kD, kN>(shared.q[i % 2], q);
     for (int span = run.span_begin; span < run.span_end; ++span) {
       WarpState<kD, kN> state;
       state.clear();
-      const TileRange tiles = tiles_of_span(run.seq, span);
-      for (int tile = tiles.begin; tile < tiles.end; ++tile) {
-        if (tile % kTeams != team) continue;
+      for (int tile = tiles.begin + ((tiles.begin + team) & 1); tile < tiles.end; tile += kTeams) {
         const int first_key = tile * kTileTokens + row;
         const bool masked = first_key < all_begin || first_key + 16 > all_end;
         float s[kN][4];
@@ -217,8 +228,9 @@ __device__ __forceinline__ void consume(Shared<kD, kN>& shared, const DecodePara
       }
       mbarrier_wait(&shared.span_empty[spans.slot], spans.phase ^ 1);
       hand_over<kD, kN>(state, warp, lane, shared.spans[spans.slot]);
-      release(&shared.span_full[spans.slot]);
+      named_barrier_arrive(kSpanBarrier + static_cast<uint32_t>(spans.slot), S::kMergeThreads);
       spans.advance();
+      tiles = tiles_of_span(run.seq, span + 1);
     }
   }
 }
@@ -232,12 +244,11 @@ __device__ __forceinline__ void init_barriers(Shared<kD, kN>& shared) {
     mbarrier_init(&shared.empty[0][i], kWarpsPerTeam);
   }
   for (int i = 0; i < S::kFoldSlots; ++i) {
-    mbarrier_init(&shared.span_full[i], kConsumerWarps);
-    mbarrier_init(&shared.span_empty[i], S::kFoldWarps);
+    mbarrier_init(&shared.span_empty[i], S::kFoldThreads);
   }
   for (int i = 0; i < kRunSlots; ++i) {
     mbarrier_init(&shared.run_full[i], 1);
-    mbarrier_init(&shared.run_empty[i], kConsumerWarps + S::kFoldWarps);
+    mbarrier_init(&shared.run_empty[i], S::kMergeThreads);
   }
   mbarrier_init_fence();
 }
@@ -249,25 +260,31 @@ __global__ void __launch_bounds__(Shape<kD, kN>::kThreads, 1)
   extern __shared__ __align__(1024) uint8_t storage[];
   auto& shared = *reinterpret_cast<Shared<kD, kN>*>(storage);
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  if (threadIdx.x == Shape<kD, kN>::kProducerWarp * 32) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  if (threadIdx.x == 0) {
     prefetch_tensor_map(params.k_map);
     prefetch_tensor_map(params.v_map);
     init_barriers<kD, kN>(shared);
   }
+  if (!params.early) grid_dependency_wait();
+  const DecodePart part = params.parts[blockIdx.y];
+  const int inline_id = lane < kInlinePages ? params.parts[blockIdx.y].pages[lane] : 0;
   __syncthreads();
   if (warp == Shape<kD, kN>::kProducerWarp) {
-    if (!params.early) grid_dependency_wait();
-    produce<kD, kN>(shared, params);
+    produce<kD, kN>(shared, params, part, inline_id);
     return;
   }
-  if (!params.early || warp >= kConsumerWarps) grid_dependency_wait();
-  if (warp >= kConsumerWarps) launch_dependents();
-  const int num_seqs = params.parts[blockIdx.y].num_seqs;
   if (warp < kConsumerWarps) {
-    consume<kD, kN>(shared, params, num_seqs);
+    consume<kD, kN>(shared, params, part.num_seqs);
   } else {
-    fold_units<kD, kN>(shared, params, num_seqs);
+    if (params.early) grid_dependency_wait();
+    launch_dependents();
+    fold_units<kD, kN>(shared, params, part.num_seqs);
   }
+  const int num_cut = (part.first_slot >= 0 ? 1 : 0) + (part.last_slot >= 0 ? 1 : 0);
+  if (num_cut == 0) return;
+  named_barrier_sync(kMergeBarrier, Shape<kD, kN>::kMergeThreads);
+  for (int i = 0; i < num_cut; ++i) merge_share<kD, kN>(shared, params, shared.cut_runs[i]);
 }
 
 template <int kD, int kN>
@@ -291,10 +308,9 @@ Status run_decode(const DecodePlan& plan, const DecodeLayer& layer, const Launch
   DecodeParams params{};
   params.parts = plan.buffers->parts.as<DecodePart>();
   params.seqs = plan.buffers->seqs.as<DecodeSequence>();
-  params.counters = plan.buffers->counters.as<int32_t>();
-  params.partial_o = plan.buffers->partials.as<float>();
-  const int64_t partial_rows = plan.buffers->max_slots * padded_rows(desc);
-  params.partial_s = reinterpret_cast<SoftmaxState*>(params.partial_o + partial_rows * desc.head_dim);
+  params.partial_o = plan.buffers->partials.as<float4>();
+  params.partial_s = reinterpret_cast<float2*>(
+      params.partial_o + plan.buffers->max_slots * desc.num_kv_heads * padded_rows(desc) * desc.head_dim / 4);
   params.page_table = plan.batch.page_table;
   params.page_table_stride = plan.batch.page_table_stride;
   params.q = layer.q;
@@ -313,6 +329,7 @@ Status run_decode(const DecodePlan& plan, const DecodeLayer& layer, const Launch
   params.num_kv_heads = desc.num_kv_heads;
   params.group = desc.num_heads / desc.num_kv_heads;
   params.q_len = desc.q_len;
+  params.rows = desc.q_len * params.group;
   params.window = desc.window;
   params.softcap = desc.softcap;
   params.scale = desc.scale;

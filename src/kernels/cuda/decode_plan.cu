@@ -1,6 +1,7 @@
 // The plan kernel: one CTA reads the step's lengths and rewrites every record that the decode kernel reads.
 #include <cuda_runtime.h>
 
+#include <climits>
 #include <cstddef>
 
 #include "kernels/cuda/decode.h"
@@ -10,9 +11,9 @@
 namespace bifocal::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / 32;
-static_assert(kMaxDecodeParts < kThreads, "one thread for each boundary, both ends included");
+static_assert(kMaxDecodeSeqs <= 32 * 32, "find_sequence looks twice");
 
 struct PlanParams {
   const int32_t* kv_len;
@@ -21,43 +22,44 @@ struct PlanParams {
   int64_t page_table_stride;
   DecodePart* parts;
   DecodeSequence* seqs;
-  int32_t* counters;
   int num_seqs;
   int num_parts;
-  int num_counters;
+  int max_slots;  // of a sequence
   int page_tiles_log2;
   int q_len;
   int window;
   SpanRule spans;
 };
 
-// Running totals over the boundaries: slots so far, and the last boundary that was the first cut of a unit.
-struct Running {
-  int slots;
-  int first;
+struct Shared {
+  DecodeSequence seqs[kMaxDecodeSeqs];
+  int end_cost[kMaxDecodeSeqs];  // of all sequences up to and including this one
+  int warp_cost[kWarps];
+  int warp_span[kWarps];  // shortest, in tiles
 };
 
-__device__ Running combine(Running before, Running now) {
-  return {before.slots + now.slots, max(before.first, now.first)};
+// The sequence in which `position` of the line lies; a warp looks together.
+__device__ int find_sequence(const int* end_cost, int num_seqs, int position) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int stride = (num_seqs + 31) / 32;
+  const auto first_beyond = [&](int index) {
+    const bool beyond = end_cost[min(index, num_seqs - 1)] > position;
+    return __ffs(static_cast<int>(__ballot_sync(~0U, beyond))) - 1;
+  };
+  const int chunk = first_beyond(lane * stride + stride - 1) * stride;
+  return chunk + first_beyond(chunk + lane);
 }
 
-// Inclusive scan over the block's threads in order. `totals` [kWarps] is scratch.
-template <class T, class Shuffle, class Combine>
-__device__ T block_scan(T value, T* totals, Shuffle shuffle_up, Combine op) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const T before = shuffle_up(value, step);
-    if (lane >= step) value = op(before, value);
-  }
-  if (lane == 31) totals[warp] = value;
-  __syncthreads();
-#pragma unroll
-  for (int w = kWarps - 2; w >= 0; --w) {
-    if (w < warp) value = op(totals[w], value);
-  }
-  return value;
+// Boundary `index`, the start of that part or the end of the one before; a warp looks together.
+__device__ DecodeBoundary find_boundary(const Shared& shared, const PlanParams& params, int total,
+                                        int tiles_of_part, int index) {
+  const int position = tiles_of_part * index;
+  DecodeBoundary boundary;
+  boundary.cut = {params.num_seqs, 0};
+  if (index >= params.num_parts || position >= total) return boundary;
+  const int seq = find_sequence(shared.end_cost, params.num_seqs, position);
+  const int before = seq > 0 ? shared.end_cost[seq - 1] : 0;
+  return boundary_within(shared.seqs[seq], seq, before, position, tiles_of_part, params.max_slots);
 }
 
 // Lane i writes word i of the record.
@@ -80,13 +82,10 @@ __device__ void write_part(const DecodePart& part, const TileRange& pages, const
 }
 
 __global__ void __launch_bounds__(kThreads) plan_decode_kernel(const __grid_constant__ PlanParams params) {
-  __shared__ DecodeSequence seqs[kMaxDecodeSeqs];
-  __shared__ int end_cost[kMaxDecodeSeqs];  // of all sequences up to and including this one
-  __shared__ DecodeCut cuts[kThreads];
-  __shared__ DecodeBoundary boundaries[kThreads];
-  __shared__ int cost_totals[kWarps];
-  __shared__ Running running_totals[kWarps];
+  __shared__ Shared shared;
   const int thread = static_cast<int>(threadIdx.x);
+  const int lane = thread % 32;
+  const int warp = thread / 32;
   // A thread's sequences follow one another, so that one scan over threads gives every running total.
   const int per_thread = (params.num_seqs + kThreads - 1) / kThreads;
   const int first_index = thread * per_thread;
@@ -95,69 +94,47 @@ __global__ void __launch_bounds__(kThreads) plan_decode_kernel(const __grid_cons
   launch_dependents();
 
   int cost = 0;
+  int shortest_span = INT_MAX;
   for (int index = first_index; index < end_index; ++index) {
     const int q_row = params.q_begin != nullptr ? params.q_begin[index] : index * params.q_len;
     const DecodeSequence seq =
         decode_sequence(params.spans, params.kv_len[index], params.q_len, params.window, q_row);
-    seqs[index] = seq;
+    shared.seqs[index] = seq;
     params.seqs[index] = seq;
     cost += sequence_cost(seq);
-    end_cost[index] = cost;
+    shortest_span = min(shortest_span, tiles_per_span(seq));
   }
-  const int inclusive = block_scan(
-      cost, cost_totals, [](int v, int step) { return __shfl_up_sync(~0U, v, step); },
-      [](int a, int b) { return a + b; });
-  for (int index = first_index; index < end_index; ++index) end_cost[index] += inclusive - cost;
+  int end_cost = cost;
+#pragma unroll
+  for (int step = 1; step < 32; step *= 2) {
+    const int before = __shfl_up_sync(~0U, end_cost, step);
+    if (lane >= step) end_cost += before;
+  }
+  if (lane == 31) shared.warp_cost[warp] = end_cost;
+  shortest_span = __reduce_min_sync(~0U, shortest_span);
+  if (lane == 0) shared.warp_span[warp] = shortest_span;
   __syncthreads();
-
-  const int total = end_cost[params.num_seqs - 1];
-  const int snap = total / (params.num_parts * kSnapDivisor);
-  DecodeCut cut{params.num_seqs, 0};
-  if (thread < params.num_parts) {
-    const int target = part_begin(total, thread, params.num_parts);
-    int low = 0;
-    int high = params.num_seqs - 1;
-    while (low < high) {
-      const int middle = (low + high) / 2;
-      if (end_cost[middle] > target) {
-        high = middle;
-      } else {
-        low = middle + 1;
-      }
-    }
-    cut = cut_within(seqs, params.num_seqs, low, target - (low > 0 ? end_cost[low - 1] : 0), snap);
+  int total = 0;
+#pragma unroll
+  for (int w = 0; w < kWarps; ++w) {
+    if (w == warp) end_cost += total;
+    total += shared.warp_cost[w];
+    shortest_span = min(shortest_span, shared.warp_span[w]);
   }
-  cuts[thread] = cut;
-  __syncthreads();
-
-  const bool inside = is_inside(cut, seqs, params.num_seqs);
-  const DecodeCut before = thread > 0 ? cuts[thread - 1] : DecodeCut{-1, 0};
-  const bool first = inside && !(before.seq == cut.seq && is_inside(before, seqs, params.num_seqs));
-  const int slots = first ? slots_of_cut_sequence(seqs[cut.seq], cut.span) : 0;
-  const Running running = block_scan(
-      Running{slots, first ? thread : 0}, running_totals,
-      [](Running v, int step) {
-        return Running{__shfl_up_sync(~0U, v.slots, step), __shfl_up_sync(~0U, v.first, step)};
-      },
-      combine);
-  DecodeBoundary boundary;
-  boundary.cut = cut;
-  boundary.inside = inside;
-  if (inside) {
-    boundary.seq_cut = cuts[running.first].span;
-    boundary.slot = running.slots - slots_of_cut_sequence(seqs[cut.seq], boundary.seq_cut);
-    boundary.counter = running.first;
+  for (int index = end_index - 1; index >= first_index; --index) {
+    shared.end_cost[index] = end_cost;
+    end_cost -= sequence_cost(shared.seqs[index]);
   }
-  boundaries[thread] = boundary;
   __syncthreads();
 
   // Records leave in words, one warp's lanes side by side; page ids are looked up on the way.
-  for (int part = thread / 32; part < params.num_parts; part += kWarps) {
-    const DecodePart made = make_part(boundaries[part], boundaries[part + 1], seqs);
-    const TileRange pages = inline_pages(made, params.page_tiles_log2);
-    write_part(made, pages, params, part);
+  const int tiles_of_part = part_tiles(total, shortest_span, params.num_parts);
+  for (int part = warp; part < params.num_parts; part += kWarps) {
+    const DecodePart made =
+        make_part(find_boundary(shared, params, total, tiles_of_part, part),
+                  find_boundary(shared, params, total, tiles_of_part, part + 1), shared.seqs);
+    write_part(made, inline_pages(made, params.page_tiles_log2), params, part);
   }
-  for (int i = thread; i < params.num_counters; i += kThreads) params.counters[i] = 0;
 }
 
 }  // namespace
@@ -172,10 +149,9 @@ Expected<DecodePlan> plan_decode(const DecodeDesc& desc, const DecodeBatch& batc
   params.q_begin = batch.q_begin;
   params.parts = buffers.parts.as<DecodePart>();
   params.seqs = buffers.seqs.as<DecodeSequence>();
-  params.counters = buffers.counters.as<int32_t>();
   params.num_seqs = batch.num_seqs;
   params.num_parts = buffers.num_parts;
-  params.num_counters = buffers.num_parts * desc.num_kv_heads;
+  params.max_slots = buffers.max_slots_of_seq;
   params.page_table = batch.page_table;
   params.page_table_stride = batch.page_table_stride;
   params.page_tiles_log2 = page_tiles_log2(desc);

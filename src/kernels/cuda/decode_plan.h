@@ -99,37 +99,19 @@ struct DecodeCut {
   int32_t span = 0;
 };
 
-// Whether the cut parts a sequence. seqs: [num_seqs].
-BIFOCAL_HD bool is_inside(const DecodeCut& cut, const DecodeSequence* seqs, int num_seqs) {
-  return cut.seq < num_seqs && cut.span > seqs[cut.seq].span_begin;
-}
-
-// Where part `part` of `num_parts` begins on a line of `total` tiles: total * part / num_parts, nearly, in
-// 32 bits. Never decreases; 0 for part 0.
-BIFOCAL_HD int part_begin(int total, int part, int num_parts) {
-  const int whole = total / num_parts;
-  return whole * part + (total - whole * num_parts) * part / num_parts;
-}
-
-// A cut moves to the end of a sequence that is nearer than a part's share divided by this.
-constexpr int kSnapDivisor = 128;
-
-// The cut at `cost` tiles after the start of sequence `index`, rounded down to an end of a span, or to an end
-// of the sequence that lies within `snap` tiles. `cost` is less than the sequence's cost.
-BIFOCAL_HD DecodeCut cut_within(const DecodeSequence* seqs, int num_seqs, int index, int cost, int snap) {
-  const DecodeSequence& seq = seqs[index];
-  const int left = sequence_cost(seq) - cost;
-  if (cost <= snap && cost <= left) return {index, seq.span_begin};
-  if (left <= snap) return {index + 1, index + 1 < num_seqs ? seqs[index + 1].span_begin : 0};
-  return {index, seq.span_begin + (cost >> (seq.span_log2 - kTileLog2))};
+// Tiles of a part, the last ones' aside: an equal share, rounded up to the shortest span of the step. So
+// sequences of equal length are cut at equal places, or, where whole ones fit, not at all.
+BIFOCAL_HD int part_tiles(int total, int shortest_span, int num_parts) {
+  const int share = (total + num_parts - 1) / num_parts;
+  return (share + shortest_span - 1) & ~(shortest_span - 1);
 }
 
 // A part: `num_seqs` consecutive sequences, the first from span `span` on, the last up to `span_end`. A
-// sequence that several parts share ("cut") leaves partial states in slots and counts finished spans, for
-// each head; who completes the count folds. The part that has a cut sequence's first spans folds them at
-// once, into the first slot; every span from `*_cut`, the sequence's first cut, on has a slot of its own
-// after it. What a CTA needs to start is all here, one load away: the first sequence and the first pages.
-constexpr int kInlinePages = 12;
+// sequence that several parts share ("cut") leaves partial states in slots. The part that has a cut
+// sequence's first spans folds them at once, into the first slot; every span from `*_cut`, the sequence's
+// first cut, on has a slot of its own after it. What a CTA needs to start is all here, one load away: the
+// first sequence and the first pages.
+constexpr int kInlinePages = 16;
 struct DecodePart {
   int32_t seq = 0;
   int32_t num_seqs = 0;
@@ -137,11 +119,8 @@ struct DecodePart {
   int32_t span_end = 0;
   int32_t first_slot = -1;  // of the first sequence; -1: not cut
   int32_t first_cut = 0;
-  int32_t first_counter = 0;
   int32_t last_slot = -1;  // of the last sequence, when it isn't the first
   int32_t last_cut = 0;
-  int32_t last_counter = 0;
-  int32_t padding[2] = {0, 0};
   DecodeSequence first_seq;
   int32_t pages[kInlinePages] = {};
 };
@@ -157,18 +136,39 @@ BIFOCAL_HD TileRange inline_pages(const DecodePart& part, int page_tiles_log2) {
   return {begin, end < begin + kInlinePages ? end : begin + kInlinePages};
 }
 
+// Partial states travel in packets of so many head dims, each with its row's (m, l).
+constexpr int kPacketDims = 16;
+constexpr int kPacketVectors = kPacketDims / 4;
+constexpr int kUnwrittenByte = 0xFF;  // every byte of a word that no state has been written to
+
+// Slots of a sequence whose first cut is before `span`: one for all spans before it, one for each span after.
+BIFOCAL_HD int slots_of_cut_sequence(const DecodeSequence& seq, int span) {
+  return 1 + seq.span_end - span;
+}
+
 // A cut and, when it lies inside a sequence, where that sequence's partial states are.
 struct DecodeBoundary {
   DecodeCut cut;
   bool inside = false;
   int32_t slot = 0;     // the sequence's first
   int32_t seq_cut = 0;  // span of the sequence's first cut
-  int32_t counter = 0;  // index of its first cut
 };
 
-// Slots of a sequence whose first cut is before `span`: one for all spans before it, one for each span after.
-BIFOCAL_HD int slots_of_cut_sequence(const DecodeSequence& seq, int span) {
-  return 1 + seq.span_end - span;
+// The boundary that lies `position` tiles after the start of the line, at the start of a part, within
+// sequence `index`, which begins `before` tiles after it: rounded down to an end of a span. Every sequence
+// that is cut takes max_slots slots, numbered by the part that its first cut begins.
+BIFOCAL_HD DecodeBoundary boundary_within(const DecodeSequence& seq, int index, int before, int position,
+                                          int tiles_of_part, int max_slots) {
+  const int log2 = seq.span_log2 - kTileLog2;
+  const int span = (position - before) >> log2;
+  DecodeBoundary boundary;
+  boundary.cut = {index, seq.span_begin + span};
+  if (span == 0) return boundary;
+  const int first_part = (before + (1 << log2) + tiles_of_part - 1) / tiles_of_part;
+  boundary.inside = true;
+  boundary.slot = first_part * max_slots;
+  boundary.seq_cut = seq.span_begin + ((first_part * tiles_of_part - before) >> log2);
+  return boundary;
 }
 
 // The part between two boundaries. seqs: [B].
@@ -186,12 +186,10 @@ BIFOCAL_HD DecodePart make_part(const DecodeBoundary& begin, const DecodeBoundar
     const DecodeBoundary& cut = begin.inside ? begin : end;
     part.first_slot = cut.slot;
     part.first_cut = cut.seq_cut;
-    part.first_counter = cut.counter;
   }
   if (end.inside && !single) {
     part.last_slot = end.slot;
     part.last_cut = end.seq_cut;
-    part.last_counter = end.counter;
   }
   return part;
 }

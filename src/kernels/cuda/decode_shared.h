@@ -17,12 +17,17 @@ constexpr int kWarpsPerTeam = kTileTokens / 16;
 constexpr int kConsumerWarps = kTeams * kWarpsPerTeam;
 constexpr int kRunSlots = 4;
 
+// Named barriers: the consumers', that of all who merge, and one for each slot of states on their way from
+// the consumers to the fold warps.
+constexpr uint32_t kQueryBarrier = 1;
+constexpr uint32_t kMergeBarrier = 2;
+constexpr uint32_t kSpanBarrier = 3;
+
 struct DecodeParams {
   const DecodePart* parts;
   const DecodeSequence* seqs;
-  int32_t* counters;
-  float* partial_o;         // [slots][kRows][D], unnormalised
-  SoftmaxState* partial_s;  // [slots][kRows]
+  float4* partial_o;  // [slots][HK][kVectors], unnormalised
+  float2* partial_s;  // [slots][HK][kVectors / kPacketVectors], (m, l)
   const CUtensorMap* k_map;
   const CUtensorMap* v_map;
   const int32_t* page_table;
@@ -40,21 +45,20 @@ struct DecodeParams {
   int num_kv_heads;
   int group;  // H / HK
   int q_len;
+  int rows;  // of a unit: q_len * group
   int window;
   float softcap;
   float scale;
   bool early;
 };
 
-// A part's spans of one sequence: what the producer tells the others.
+// A part's spans of one sequence: what the producer tells the others, before anything of it is there.
 struct Run {
   DecodeSequence seq;
   int32_t span_begin;
   int32_t span_end;
   int32_t slot;  // -1: the sequence is this part's alone
   int32_t seq_cut;
-  int32_t counter;
-  int32_t padding[3];
 };
 
 template <int kD, int kN>
@@ -65,6 +69,7 @@ struct Shape {
   static constexpr int kFoldThreads = kFoldWarps * 32;
   static constexpr int kProducerWarp = kConsumerWarps + kFoldWarps;
   static constexpr int kThreads = (kProducerWarp + 1) * 32;
+  static constexpr int kMergeThreads = kProducerWarp * 32;  // all but the producer's
   static constexpr int kTileElements = kTileTokens * kD;
   static constexpr int kTileBytes = kTileElements * 2;
   // Tiles of K or V in a team's ring, and states of a span that wait to be folded.
@@ -73,6 +78,15 @@ struct Shape {
   static constexpr int kFoldPitch = kD + 4;  // floats: the fragments' scattered stores meet no conflicts
   static constexpr int kVectors = kRows * kD / 4;
   static constexpr int kVectorsPerThread = (kVectors + kFoldThreads - 1) / kFoldThreads;
+};
+
+// A run whose sequence is cut, and this CTA's share of that sequence's output: vectors [begin, end).
+struct CutRun {
+  Run run;
+  int begin;
+  int end;
+  int num_slots;
+  int staging_log2;  // of the vectors that are folded at once
 };
 
 // The eight warps' states of a span.
@@ -87,13 +101,12 @@ template <int kD, int kN>
 struct Shared {
   using S = Shape<kD, kN>;
   alignas(1024) uint16_t tiles[kTeams][S::kSlots][S::kTileElements];
-  alignas(128) uint16_t q[kRunSlots][S::kRows * kD];
+  alignas(128) uint16_t q[2][S::kRows * kD];  // of this run and the next
   SpanStates<kD, kN> spans[S::kFoldSlots];
   Run runs[kRunSlots];
-  Run cut_runs[2];  // the first and the last, when cut
+  CutRun cut_runs[2];
   uint64_t full[kTeams][S::kSlots];
   uint64_t empty[kTeams][S::kSlots];
-  uint64_t span_full[S::kFoldSlots];
   uint64_t span_empty[S::kFoldSlots];
   uint64_t run_full[kRunSlots];
   uint64_t run_empty[kRunSlots];

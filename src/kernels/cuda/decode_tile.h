@@ -114,7 +114,7 @@ __device__ __forceinline__ void multiply_values(const uint16_t* tile, int row, c
 // Logits in base-2 units.
 template <int kN>
 __device__ __forceinline__ void scale_logits(const DecodeParams& params, float (&s)[kN][4]) {
-  if (params.softcap > 0.0F) {
+  if (params.softcap > 0.0F) [[unlikely]] {
     const float inner = params.scale / params.softcap;
     const float outer = params.softcap * kLog2E;
 #pragma unroll

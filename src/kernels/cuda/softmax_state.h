@@ -31,8 +31,9 @@ __device__ __forceinline__ float finite_or_zero(float m) {
 
 // 2^(from - to) for whole numbers from <= to, exactly; 0 for an empty state and below 2^-126.
 __device__ __forceinline__ float move_weight(float from, float to) {
+  constexpr float kBiasedWhole = 12582912.0F + 127.0F;  // 1.5 * 2^23: the sum's last bits are the exponent's
   const float exponent = fmaxf(from - finite_or_zero(to), -127.0F);
-  return __uint_as_float(static_cast<uint32_t>(static_cast<int>(exponent) + 127) << 23);
+  return __uint_as_float(__float_as_uint(exponent + kBiasedWhole) << 23);
 }
 
 __device__ __forceinline__ void accumulate(float4& o, const float4& value, float weight) {

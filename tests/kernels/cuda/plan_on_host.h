@@ -12,48 +12,36 @@ namespace bifocal::kernels::cuda {
 struct HostPlan {
   std::vector<DecodeSequence> seqs;
   std::vector<DecodePart> parts;
-  int num_slots = 0;
+  int tiles_of_part = 0;
 };
 
-// num_parts: groups of CTAs.
+// num_parts: groups of CTAs. max_slots: of a sequence.
 inline HostPlan plan_on_host(const std::vector<int>& kv_len, int q_len, int window, const SpanRule& rule,
-                             int num_parts, const int32_t* page_table = nullptr,
+                             int num_parts, int max_slots, const int32_t* page_table = nullptr,
                              int64_t page_table_stride = 0) {
   HostPlan plan;
   const int num_seqs = static_cast<int>(kv_len.size());
   std::vector<int> end_cost;
   int total = 0;
+  int shortest_span = 1 << 20;
   for (int i = 0; i < num_seqs; ++i) {
     plan.seqs.push_back(decode_sequence(rule, kv_len[static_cast<size_t>(i)], q_len, window, i * q_len));
     total += sequence_cost(plan.seqs.back());
     end_cost.push_back(total);
+    shortest_span = std::min(shortest_span, tiles_per_span(plan.seqs.back()));
   }
-  const int snap = total / (num_parts * kSnapDivisor);
+  plan.tiles_of_part = part_tiles(total, shortest_span, num_parts);
   std::vector<DecodeBoundary> boundaries;
   for (int part = 0; part <= num_parts; ++part) {
+    const int position = part * plan.tiles_of_part;
     DecodeBoundary boundary;
     boundary.cut = {num_seqs, 0};
-    if (part < num_parts) {
-      const int target = part_begin(total, part, num_parts);
+    if (part < num_parts && position < total) {
       const auto index =
-          static_cast<int>(std::upper_bound(end_cost.begin(), end_cost.end(), target) - end_cost.begin());
+          static_cast<int>(std::upper_bound(end_cost.begin(), end_cost.end(), position) - end_cost.begin());
       const int before = index > 0 ? end_cost[static_cast<size_t>(index - 1)] : 0;
-      boundary.cut = cut_within(plan.seqs.data(), num_seqs, index, target - before, snap);
-    }
-    boundary.inside = is_inside(boundary.cut, plan.seqs.data(), num_seqs);
-    if (boundary.inside) {
-      const DecodeBoundary* last = boundaries.empty() ? nullptr : &boundaries.back();
-      if (last != nullptr && last->inside && last->cut.seq == boundary.cut.seq) {
-        boundary.slot = last->slot;
-        boundary.seq_cut = last->seq_cut;
-        boundary.counter = last->counter;
-      } else {
-        boundary.slot = plan.num_slots;
-        boundary.seq_cut = boundary.cut.span;
-        boundary.counter = part;
-        plan.num_slots +=
-            slots_of_cut_sequence(plan.seqs[static_cast<size_t>(boundary.cut.seq)], boundary.cut.span);
-      }
+      boundary = boundary_within(plan.seqs[static_cast<size_t>(index)], index, before, position,
+                                 plan.tiles_of_part, max_slots);
     }
     boundaries.push_back(boundary);
   }
