@@ -3,20 +3,29 @@
 #pragma once
 
 #include "kernels/cpu/attention/key_block.h"
+#include "kernels/cpu/attention/lanes.h"
 
 namespace bifocal::kernels::cpu {
 namespace {
 
-// How far ahead rows are asked for. Less, and they come late; more, and what the hardware's own prefetcher
-// has on its way is asked for twice.
-constexpr int64_t kReadLeadBytes = 2048;
+// Heads that are read side by side, row by row in turns. The processor's prefetcher follows each of them, and
+// has to find its way anew after 4 KiB: it then goes on with the other one meanwhile.
+constexpr int kStreams = simd::kWidth == 16 ? 2 : 1;
+
+// How far ahead the rows of each head are asked for. Less, and they come late; more, and what the processor's
+// own prefetcher has on its way is asked for twice.
+constexpr int64_t kReadLeadBytes = 1024;
+
+// For each of the heads that are read side by side: [i] is the row that is read kReadLeadBytes after that of
+// the block's key i.
+using RowsAhead = const char* [kStreams][kKeyBlock];
 
 inline void prefetch_row(const char* row, int64_t num_bytes) {
   for (int64_t offset = 0; offset < num_bytes; offset += 64) simd::prefetch(row + offset);
 }
 
-// A block is read in turns of up to turn_keys keys: head after head of the first turn's keys, of the next
-// turn's keys, then the values in the same way.
+// A block is read in turns of up to turn_keys keys: kStreams heads after kStreams heads of the first turn's
+// keys, of the next turn's keys, then the values in the same way.
 template <class Storage>
 class BlockReader {
  public:
@@ -42,24 +51,25 @@ class BlockReader {
   int block() const { return block_; }
   const KeyBlock<Storage>& keys() const { return keys_[current_]; }
 
-  // fn(KeyRange turn, int head, const char* const* ahead); ahead[i] is the row that is read kReadLeadBytes
-  // after that of the block's key i.
+  // fn(KeyRange turn, int head, int num_heads, const RowsAhead& ahead)
   template <class Fn>
   void for_keys(Fn fn) {
     const KeyBlock<Storage>& now = keys();
-    for_turns(now.k, args_.kv.k_head_stride, args_.head_dim_k, {now.v, first_turn(now), 0}, fn);
+    for_turns({now.k, args_.kv.k_head_stride, {}}, args_.head_dim_k,
+              {now.v, args_.kv.v_head_stride, first_turn(now)}, fn);
   }
   template <class Fn>
   void for_values(Fn fn) {
     const KeyBlock<Storage>& then = has_next_ ? keys_[1 - current_] : keys();
-    for_turns(keys().v, args_.kv.v_head_stride, args_.head_dim_v, {then.k, first_turn(then), 0}, fn);
+    for_turns({keys().v, args_.kv.v_head_stride, {}}, args_.head_dim_v,
+              {then.k, args_.kv.k_head_stride, first_turn(then)}, fn);
   }
 
  private:
   struct Turn {
     const Storage* const* rows = nullptr;  // of the block's keys, first head
+    int64_t head_stride = 0;               // bytes
     KeyRange keys;
-    int64_t head = 0;  // bytes from the first head's rows
   };
 
   void locate(int block, int end, KeyBlock<Storage>* keys) {
@@ -72,39 +82,44 @@ class BlockReader {
   KeyRange first_turn(const KeyBlock<Storage>& keys) const { return turn_from(keys.begin, keys); }
 
   template <class Fn>
-  void for_turns(const Storage* const* rows, int64_t head_stride, int head_dim, const Turn& following,
-                 Fn fn) {
+  void for_turns(Turn now, int head_dim, const Turn& following, Fn fn) {
     const int64_t row_bytes = int64_t{head_dim} * static_cast<int64_t>(sizeof(Storage));
     const int lead = static_cast<int>((kReadLeadBytes + row_bytes - 1) / row_bytes);
-    for (KeyRange turn = first_turn(keys());;) {
-      const bool last = turn.end == keys().end;
-      const KeyRange next_keys = last ? KeyRange{} : turn_from(turn.end, keys());
-      for (int h = 0; h < args_.num_heads; ++h) {
-        const Turn now{rows, turn, h * head_stride};
-        const Turn next = h + 1 < args_.num_heads ? Turn{rows, turn, (h + 1) * head_stride}
-                          : last                  ? following
-                                                  : Turn{rows, next_keys, 0};
-        look_ahead(now, next, lead);
-        fn(turn, h, ahead_);
+    now.keys = first_turn(keys());
+    for (;;) {
+      const bool last = now.keys.end == keys().end;
+      Turn next = following;
+      if (!last) next = {now.rows, now.head_stride, turn_from(now.keys.end, keys())};
+      for (int h = 0; h < args_.num_heads; h += kStreams) {
+        const int left = args_.num_heads - h;
+        const int num_heads = left < kStreams ? left : kStreams;
+        for (int n = 0; n < num_heads; ++n) {
+          if (n + kStreams < left) {
+            look_ahead(now, h + n, now, h + n + kStreams, lead, ahead_[n]);
+          } else {
+            look_ahead(now, h + n, next, n, lead, ahead_[n]);
+          }
+        }
+        fn(now.keys, h, num_heads, ahead_);
       }
       if (last) return;
-      turn = next_keys;
+      now = next;
     }
   }
 
   // Also for the keys beside the turn that fill whole registers.
-  void look_ahead(const Turn& now, const Turn& next, int lead) {
+  void look_ahead(const Turn& now, int head, const Turn& next, int next_head, int lead, const char** ahead) {
     const int begin = now.keys.begin / turn_keys_ * turn_keys_;
     const int inside = now.keys.end - lead;
     int i = begin;
-    for (; i < inside; ++i) ahead_[i] = address(now.rows[i + lead], now.head);
+    for (; i < inside; ++i) ahead[i] = address(now, i + lead, head);
     int then = next.keys.begin + (i - inside);
     for (; i < begin + turn_keys_; ++i, ++then) {
-      ahead_[i] = address(next.rows[then < next.keys.end ? then : next.keys.end - 1], next.head);
+      ahead[i] = address(next, then < next.keys.end ? then : next.keys.end - 1, next_head);
     }
   }
-  static const char* address(const Storage* row, int64_t head) {
-    return reinterpret_cast<const char*>(row) + head;
+  static const char* address(const Turn& turn, int key, int head) {
+    return reinterpret_cast<const char*>(turn.rows[key]) + head * turn.head_stride;
   }
 
   const SpanArgs& args_;
@@ -115,7 +130,7 @@ class BlockReader {
   bool has_next_ = false;
   int current_ = 0;
   KeyBlock<Storage> keys_[2];
-  const char* ahead_[kKeyBlock];
+  RowsAhead ahead_;
 };
 
 }  // namespace

@@ -22,6 +22,11 @@ const Storage* at_head(const Storage* row, int64_t head_bytes) {
   return reinterpret_cast<const Storage*>(reinterpret_cast<const char*>(row) + head_bytes);
 }
 
+// Row r of KV head h among the tile's rows.
+inline int row_of(const SpanArgs& args, int h, int r) {
+  return h * args.num_rows + r;
+}
+
 // Scratch: logits [kMaxRows, kKeyBlock].
 inline int64_t scratch_floats(int, int) {
   return int64_t{kMaxRows} * kKeyBlock;
@@ -59,143 +64,178 @@ void restore_order(float* acc, int num_rows, int head_dim) {
   }
 }
 
-// Logits of kR rows of one KV head, kWidth dot products at a time: kR rows by kWidth / kR keys. The head's
-// rows lie `head` bytes behind those of the first. `ahead` as BlockReader gives it, or null.
-template <class Element, int kR>
-void multiply_keys(const float* q, const KeyBlock<typename Element::Storage>& keys, KeyRange range,
-                   int64_t head, int head_dim, const char* const* ahead, float* logits) {
-  constexpr int kKeys = kWidth / kR;
+// Logits of rows [r, r + kR) of KV heads [h, h + kH), kWidth dot products at a time. `ahead` as BlockReader
+// gives it, or null.
+template <class Element, int kR, int kH>
+void multiply_keys(const SpanArgs& args, const KeyBlock<typename Element::Storage>& keys, KeyRange range,
+                   int h, int r, const RowsAhead* ahead) {
+  constexpr int kRows = kH * kR;
+  constexpr int kKeys = kWidth / kRows;
   constexpr int kStep = kWidth * Element::kLoads;
-  const int columns = padded_head_dim(head_dim);
+  const int head_dim = args.head_dim_k;
   const int whole = head_dim / kStep * kStep;
   const int64_t row_bytes = head_dim * static_cast<int64_t>(sizeof(typename Element::Storage));
+  const float* q[extent(kRows)];
+  for (int n = 0; n < kRows; ++n) {
+    q[n] = args.q + row_of(args, h + n / kR, r + n % kR) * padded_head_dim(head_dim);
+  }
   for (int i = range.begin / kKeys * kKeys; i < range.end; i += kKeys) {
-    const typename Element::Storage* row[extent(kKeys)];
-    for (int j = 0; j < kKeys; ++j) row[j] = at_head(keys.k[i + j], head);
-    Vec acc[extent(kWidth)];
+    const typename Element::Storage* k[extent(kH)][extent(kKeys)];
+    for (int n = 0; n < kH; ++n) {
+      for (int j = 0; j < kKeys; ++j) k[n][j] = at_head(keys.k[i + j], (h + n) * args.kv.k_head_stride);
+    }
+    Vec acc[extent(kRows)][extent(kKeys)];
 #pragma GCC unroll 16
-    for (int j = 0; j < kWidth; ++j) acc[j] = zero();
+    for (int j = 0; j < kWidth; ++j) acc[j / kKeys][j % kKeys] = zero();
     if constexpr (kR == 1) {
       // Key after key: memory is read in the order of its addresses.
 #pragma GCC unroll 16
       for (int j = 0; j < kKeys; ++j) {
-        if (ahead != nullptr) prefetch_row(ahead[i + j], row_bytes);
-        for (int d = 0; d < whole; d += kStep) {
 #pragma GCC unroll 2
-          for (int n = 0; n < Element::kLoads; ++n) {
-            acc[j] = fma(load(q + d + n * kWidth), Element::load_part(row[j] + d, n), acc[j]);
+        for (int n = 0; n < kH; ++n) {
+          if (ahead != nullptr) prefetch_row((*ahead)[n][i + j], row_bytes);
+          for (int d = 0; d < whole; d += kStep) {
+#pragma GCC unroll 2
+            for (int part = 0; part < Element::kLoads; ++part) {
+              const Vec x = load(q[n] + d + part * kWidth);
+              acc[n][j] = fma(x, Element::load_part(k[n][j] + d, part), acc[n][j]);
+            }
           }
         }
       }
     } else {
       if (ahead != nullptr) {
-        for (int j = 0; j < kKeys; ++j) prefetch_row(ahead[i + j], row_bytes);
+        for (int j = 0; j < kKeys; ++j) {
+          for (int n = 0; n < kH; ++n) prefetch_row((*ahead)[n][i + j], row_bytes);
+        }
       }
       for (int d = 0; d < whole; d += kStep) {
 #pragma GCC unroll 2
-        for (int n = 0; n < Element::kLoads; ++n) {
-          Vec k[extent(kKeys)];
+        for (int part = 0; part < Element::kLoads; ++part) {
+#pragma GCC unroll 2
+          for (int n = 0; n < kH; ++n) {
+            Vec key[extent(kKeys)];
 #pragma GCC unroll 16
-          for (int j = 0; j < kKeys; ++j) k[j] = Element::load_part(row[j] + d, n);
+            for (int j = 0; j < kKeys; ++j) key[j] = Element::load_part(k[n][j] + d, part);
+#pragma GCC unroll 4
+            for (int row = n * kR; row < (n + 1) * kR; ++row) {
+              const Vec x = load(q[row] + d + part * kWidth);
 #pragma GCC unroll 16
-          for (int r = 0; r < kR; ++r) {
-            const Vec x = load(q + r * columns + d + n * kWidth);
-#pragma GCC unroll 16
-            for (int j = 0; j < kKeys; ++j) acc[r * kKeys + j] = fma(x, k[j], acc[r * kKeys + j]);
+              for (int j = 0; j < kKeys; ++j) acc[row][j] = fma(x, key[j], acc[row][j]);
+            }
           }
         }
       }
     }
     for (int d = whole; d < head_dim; d += kWidth) {
+#pragma GCC unroll 2
+      for (int n = 0; n < kH; ++n) {
 #pragma GCC unroll 16
-      for (int j = 0; j < kKeys; ++j) {
-        const Vec k = load_up_to<Element>(row[j] + d, head_dim - d);
-#pragma GCC unroll 16
-        for (int r = 0; r < kR; ++r)
-          acc[r * kKeys + j] = fma(load(q + r * columns + d), k, acc[r * kKeys + j]);
+        for (int j = 0; j < kKeys; ++j) {
+          const Vec key = load_up_to<Element>(k[n][j] + d, head_dim - d);
+#pragma GCC unroll 4
+          for (int row = n * kR; row < (n + 1) * kR; ++row)
+            acc[row][j] = fma(load(q[row] + d), key, acc[row][j]);
+        }
       }
     }
     float sums[extent(kWidth)];
-    store(sums, sum_each(acc));
-    for (int r = 0; r < kR; ++r)
-      std::memcpy(logits + r * kKeyBlock + i, sums + r * kKeys, sizeof(float) * kKeys);
+    store(sums, sum_each(reinterpret_cast<const Vec(&)[extent(kWidth)]>(acc)));
+    for (int n = 0; n < kRows; ++n) {
+      float* logits = args.scratch + row_of(args, h + n / kR, r + n % kR) * kKeyBlock + i;
+      std::memcpy(logits, sums + n * kKeys, sizeof(float) * kKeys);
+    }
   }
 }
 
-// Columns [d, d + kN vectors) of acc = acc * shrink + weights * values, for kR rows of one KV head and the
-// keys in `range`; acc is in the order of Element's loads. The last columns of a head dimension that does not
-// fill its loads are one vector of `tail` > 0 elements.
-template <class Element, int kR, int kN>
-void multiply_strip(const float* weights, const KeyBlock<typename Element::Storage>& keys, KeyRange range,
-                    int64_t head, int d, int tail, const float* shrink, float* acc, int columns,
-                    const char* const* ahead, int64_t row_bytes) {
-  Vec out[extent(kR)][extent(kN)];
+// Columns [d, d + kN vectors) of acc = acc * shrink + weights * values, for rows [r, r + kR) of KV heads
+// [h, h + kH) and the keys in `range`; acc is in the order of Element's loads. The last columns of a head
+// dimension that does not fill its loads are one vector of `tail` > 0 elements.
+template <class Element, int kR, int kH, int kN>
+void multiply_strip(const SpanArgs& args, const KeyBlock<typename Element::Storage>& keys, KeyRange range,
+                    int h, int r, int d, int tail, const float* shrink, const RowsAhead* ahead) {
+  constexpr int kRows = kH * kR;
+  const int64_t row_bytes = args.head_dim_v * static_cast<int64_t>(sizeof(typename Element::Storage));
+  float* acc[extent(kRows)];
+  const float* weights[extent(kRows)];
+  Vec out[extent(kRows)][extent(kN)];
 #pragma GCC unroll 8
-  for (int r = 0; r < kR; ++r) {
+  for (int n = 0; n < kRows; ++n) {
+    const int row = row_of(args, h + n / kR, r + n % kR);
+    acc[n] = args.state.acc + row * padded_head_dim(args.head_dim_v) + d;
+    weights[n] = args.scratch + row * kKeyBlock;
 #pragma GCC unroll 8
-    for (int n = 0; n < kN; ++n) {
-      out[r][n] = load(acc + r * columns + d + n * kWidth);
-      if (shrink != nullptr) out[r][n] = mul(out[r][n], set1(shrink[r]));
+    for (int v = 0; v < kN; ++v) {
+      out[n][v] = load(acc[n] + v * kWidth);
+      if (shrink != nullptr) out[n][v] = mul(out[n][v], set1(shrink[row]));
     }
   }
   for (int i = range.begin; i < range.end; ++i) {
-    const auto* row = at_head(keys.v[i], head) + d;
-    Vec v[extent(kN)];
-    if (ahead != nullptr) prefetch_row(ahead[i], row_bytes);
-    if (tail > 0) {
-      v[0] = load_up_to<Element>(row, tail);
-    } else {
+#pragma GCC unroll 2
+    for (int n = 0; n < kH; ++n) {
+      const auto* from = at_head(keys.v[i], (h + n) * args.kv.v_head_stride) + d;
+      if (ahead != nullptr) prefetch_row((*ahead)[n][i], row_bytes);
+      Vec values[extent(kN)];
+      if (tail > 0) {
+        values[0] = load_up_to<Element>(from, tail);
+      } else {
 #pragma GCC unroll 8
-      for (int n = 0; n < kN; ++n) {
-        v[n] = Element::load_part(row + n / Element::kLoads * Element::kLoads * kWidth, n % Element::kLoads);
+        for (int v = 0; v < kN; ++v) {
+          values[v] =
+              Element::load_part(from + v / Element::kLoads * Element::kLoads * kWidth, v % Element::kLoads);
+        }
+      }
+#pragma GCC unroll 4
+      for (int row = n * kR; row < (n + 1) * kR; ++row) {
+        const Vec w = set1(weights[row][i]);
+#pragma GCC unroll 8
+        for (int v = 0; v < kN; ++v) out[row][v] = fma(w, values[v], out[row][v]);
       }
     }
-#pragma GCC unroll 8
-    for (int r = 0; r < kR; ++r) {
-      const Vec w = set1(weights[r * kKeyBlock + i]);
-#pragma GCC unroll 8
-      for (int n = 0; n < kN; ++n) out[r][n] = fma(w, v[n], out[r][n]);
-    }
   }
 #pragma GCC unroll 8
-  for (int r = 0; r < kR; ++r) {
+  for (int n = 0; n < kRows; ++n) {
 #pragma GCC unroll 8
-    for (int n = 0; n < kN; ++n) store(acc + r * columns + d + n * kWidth, out[r][n]);
+    for (int v = 0; v < kN; ++v) store(acc[n] + v * kWidth, out[n][v]);
   }
 }
-template <class Element, int kR>
-void multiply_values(const float* weights, const KeyBlock<typename Element::Storage>& keys, KeyRange range,
-                     int64_t head, int head_dim, const float* shrink, float* acc, const char* const* ahead) {
-  constexpr int kN = kR == 1 ? 8 : kAccumulators / kR;
-  const int columns = padded_head_dim(head_dim);
-  const int64_t row_bytes = head_dim * static_cast<int64_t>(sizeof(typename Element::Storage));
+
+// shrink: of all rows, or null.
+template <class Element, int kR, int kH>
+void multiply_values(const SpanArgs& args, const KeyBlock<typename Element::Storage>& keys, KeyRange range,
+                     int h, int r, const float* shrink, const RowsAhead* ahead) {
+  constexpr int kMost = kAccumulators / (kH * kR);
+  constexpr int kN = kMost < 8 ? kMost : 8;
   int d = 0;
   const auto strip = [&](auto multiply, int width, int tail) {
-    multiply(weights, keys, range, head, d, tail, shrink, acc, columns, ahead, row_bytes);
+    multiply(args, keys, range, h, r, d, tail, shrink, ahead);
     ahead = nullptr;  // once per key
     d += width;
   };
   constexpr int kStep = Element::kLoads;
-  while (d + kN * kWidth <= head_dim) strip(multiply_strip<Element, kR, kN>, kN * kWidth, 0);
-  while (d + kStep * kWidth <= head_dim) strip(multiply_strip<Element, kR, kStep>, kStep * kWidth, 0);
-  while (d < head_dim) strip(multiply_strip<Element, kR, 1>, kWidth, head_dim - d);
+  while (d + kN * kWidth <= args.head_dim_v) strip(multiply_strip<Element, kR, kH, kN>, kN * kWidth, 0);
+  while (d + kStep * kWidth <= args.head_dim_v)
+    strip(multiply_strip<Element, kR, kH, kStep>, kStep * kWidth, 0);
+  while (d < args.head_dim_v) strip(multiply_strip<Element, kR, kH, 1>, kWidth, args.head_dim_v - d);
 }
 
-// Calls step<4>, step<2> or step<1> for the rows from 0 on: 4 x 4 operands feed 16 products, the fewest loads
-// for each.
+// Calls step<4, H>, step<2, H> or step<1, H> for the rows of H heads from 0 on: 4 x 4 operands feed 16
+// products, the fewest loads for each.
 template <class Step>
-void for_row_groups(int num_rows, Step step) {
-  int r = 0;
-  for (; r + 4 <= num_rows; r += 4) step.template operator()<4>(r);
-  for (; r + 2 <= num_rows; r += 2) step.template operator()<2>(r);
-  for (; r < num_rows; ++r) step.template operator()<1>(r);
+void for_row_groups(int num_rows, int num_heads, Step step) {
+  const auto groups = [&]<int kH>() {
+    int r = 0;
+    for (; r + 4 <= num_rows; r += 4) step.template operator()<4, kH>(r);
+    for (; r + 2 <= num_rows; r += 2) step.template operator()<2, kH>(r);
+    for (; r < num_rows; ++r) step.template operator()<1, kH>(r);
+  };
+  if (num_heads == kStreams) return groups.template operator()<kStreams>();
+  groups.template operator()<1>();
 }
 
 template <class Element>
 void span(const SpanArgs& args) {
   using Storage = typename Element::Storage;
-  const int q_columns = padded_head_dim(args.head_dim_k);
-  const int v_columns = padded_head_dim(args.head_dim_v);
   const int num_rows = args.num_heads * args.num_rows;
   clear_state(args.state, num_rows, args.head_dim_v);
 
@@ -204,11 +244,9 @@ void span(const SpanArgs& args) {
   BlockReader<Storage> reader(args, range, keys_per_turn(args));
   while (reader.next()) {
     const KeyBlock<Storage>& keys = reader.keys();
-    reader.for_keys([&](KeyRange turn, int h, const char* const* ahead) {
-      for_row_groups(args.num_rows, [&]<int kR>(int r) {
-        const int row = h * args.num_rows + r;
-        multiply_keys<Element, kR>(args.q + row * q_columns, keys, turn, h * args.kv.k_head_stride,
-                                   args.head_dim_k, r == 0 ? ahead : nullptr, args.scratch + row * kKeyBlock);
+    reader.for_keys([&](KeyRange turn, int h, int num_heads, const RowsAhead& ahead) {
+      for_row_groups(args.num_rows, num_heads, [&]<int kR, int kH>(int r) {
+        multiply_keys<Element, kR, kH>(args, keys, turn, h, r, r == 0 ? &ahead : nullptr);
       });
     });
     float shrink[kMaxRows];
@@ -216,12 +254,10 @@ void span(const SpanArgs& args) {
       const int rows = num_rows - row < kSoftmaxRows ? num_rows - row : kSoftmaxRows;
       softmax_block(args, row, rows, reader.block(), args.scratch + row * kKeyBlock, shrink + row);
     }
-    reader.for_values([&](KeyRange turn, int h, const char* const* ahead) {
-      for_row_groups(args.num_rows, [&]<int kR>(int r) {
-        const int row = h * args.num_rows + r;
-        multiply_values<Element, kR>(args.scratch + row * kKeyBlock, keys, turn, h * args.kv.v_head_stride,
-                                     args.head_dim_v, turn.begin == keys.begin ? shrink + row : nullptr,
-                                     args.state.acc + row * v_columns, r == 0 ? ahead : nullptr);
+    reader.for_values([&](KeyRange turn, int h, int num_heads, const RowsAhead& ahead) {
+      const float* first_shrink = turn.begin == keys.begin ? shrink : nullptr;
+      for_row_groups(args.num_rows, num_heads, [&]<int kR, int kH>(int r) {
+        multiply_values<Element, kR, kH>(args, keys, turn, h, r, first_shrink, r == 0 ? &ahead : nullptr);
       });
     });
   }

@@ -25,7 +25,6 @@ static_assert(kTurnKeys % tiled::kPanelKeys == 0 && kKeyBlock % kTurnKeys == 0);
 template <class Element>
 void few_rows(const SpanArgs& args) {
   using Storage = typename Element::Storage;
-  const int v_columns = padded_head_dim(args.head_dim_v);
   const int num_rows = args.num_heads * args.num_rows;
   float* logits = args.scratch;
   float* panel = logits + kMaxRows * kKeyBlock;
@@ -37,32 +36,33 @@ void few_rows(const SpanArgs& args) {
   BlockReader<Storage> reader(args, range, kTurnKeys);
   while (reader.next()) {
     const KeyBlock<Storage>& keys = reader.keys();
-    reader.for_keys([&](KeyRange turn, int h, const char* const* ahead) {
+    reader.for_keys([&](KeyRange turn, int first_head, int num_heads, const RowsAhead& ahead) {
       const int begin = turn.begin / kTurnKeys * kTurnKeys;
-      const Storage* rows[kTurnKeys];
-      for (int i = 0; i < kTurnKeys; ++i) {
-        rows[i] = streaming::at_head(keys.k[begin + i], h * args.kv.k_head_stride);
+      for (int n = 0; n < num_heads; ++n) {
+        const int h = first_head + n;
+        const Storage* rows[kTurnKeys];
+        for (int i = 0; i < kTurnKeys; ++i) {
+          rows[i] = streaming::at_head(keys.k[begin + i], h * args.kv.k_head_stride);
+        }
+        const char* const* next = ahead[n] + begin;
+        tiled::pack_keys<Element>(rows, turn.end - begin, args.head_dim_k, panel, [&] {
+          for (int i = 0; i < kWidth; ++i) prefetch_row(*next++, row_bytes);
+        });
+        tiled::multiply_keys<kFewRows>(args.num_rows, args.q + int64_t{h} * kFewRows * args.head_dim_k, panel,
+                                       args.head_dim_k, turn.end - begin,
+                                       logits + h * args.num_rows * kKeyBlock + begin);
       }
-      const char* const* next = ahead + begin;
-      tiled::pack_keys<Element>(rows, turn.end - begin, args.head_dim_k, panel, [&] {
-        for (int i = 0; i < kWidth; ++i) prefetch_row(*next++, row_bytes);
-      });
-      tiled::multiply_keys<kFewRows>(args.num_rows, args.q + int64_t{h} * kFewRows * args.head_dim_k, panel,
-                                     args.head_dim_k, turn.end - begin,
-                                     logits + h * args.num_rows * kKeyBlock + begin);
     });
     float shrink[kMaxRows];
     for (int row = 0; row < num_rows; row += kSoftmaxRows) {
       const int rows = num_rows - row < kSoftmaxRows ? num_rows - row : kSoftmaxRows;
       softmax_block(args, row, rows, reader.block(), logits + row * kKeyBlock, shrink + row);
     }
-    reader.for_values([&](KeyRange turn, int h, const char* const* ahead) {
-      streaming::for_row_groups(args.num_rows, [&]<int kR>(int r) {
-        const int row = h * args.num_rows + r;
-        streaming::multiply_values<Element, kR>(logits + row * kKeyBlock, keys, turn,
-                                                h * args.kv.v_head_stride, args.head_dim_v,
-                                                turn.begin == keys.begin ? shrink + row : nullptr,
-                                                args.state.acc + row * v_columns, r == 0 ? ahead : nullptr);
+    reader.for_values([&](KeyRange turn, int h, int num_heads, const RowsAhead& ahead) {
+      const float* first_shrink = turn.begin == keys.begin ? shrink : nullptr;
+      streaming::for_row_groups(args.num_rows, num_heads, [&]<int kR, int kH>(int r) {
+        streaming::multiply_values<Element, kR, kH>(args, keys, turn, h, r, first_shrink,
+                                                    r == 0 ? &ahead : nullptr);
       });
     });
   }
