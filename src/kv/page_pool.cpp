@@ -4,13 +4,11 @@
 
 namespace bifocal::kv {
 
-PagePool::PagePool(int num_pages, int page_size, const WindowLimits& window) : page_size_(page_size) {
-  BIFOCAL_CHECK_GE(num_pages, 1);
+PagePool::PagePool(int num_pages, int page_size, const WindowLimits& window)
+    : free_(num_pages), page_size_(page_size) {
   BIFOCAL_CHECK_GE(page_size, 1);
   BIFOCAL_CHECK_LE(page_size, kMaxPageSize);
   pages_.resize(static_cast<size_t>(num_pages));
-  free_.reserve(pages_.size());
-  for (PageId page = num_pages; page-- > 0;) free_.push_back(page);  // page 0 goes out first
   if (window.window > 0) window_.emplace(window, page_size, num_pages);
 }
 
@@ -20,11 +18,9 @@ const PagePool::Page& PagePool::at(PageId page) const {
   return pages_[static_cast<size_t>(page)];
 }
 
-PageId PagePool::allocate() {
-  if (free_.empty()) return kNoPage;
-  const PageId page = free_.back();
-  free_.pop_back();
-  at(page).references = 1;
+PageId PagePool::allocate(PageId after, int64_t num_wanted) {
+  const PageId page = free_.take(after, num_wanted);
+  if (page != kNoPage) at(page).references = 1;
   return page;
 }
 
@@ -39,7 +35,7 @@ void PagePool::release(PageId id) {
   Page& page = at(id);
   BIFOCAL_CHECK_GT(page.references,
                    page.in_tree ? 1 : 0);  // the tree's own reference leaves by remove_from_tree
-  if (--page.references == 0) free_.push_back(id);
+  if (--page.references == 0) free_.put(id);
   if (is_cached(page)) ++cached_pages_;
 }
 
@@ -75,7 +71,7 @@ void PagePool::remove_from_tree(PageId id) {
   if (is_cached(page)) --cached_pages_;
   page.in_tree = false;
   if (window_) window_->remove_from_tree(id);
-  if (--page.references == 0) free_.push_back(id);
+  if (--page.references == 0) free_.put(id);
 }
 
 }  // namespace bifocal::kv

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "kv/free_runs.h"
 #include "kv/page_id.h"
 #include "kv/window_pages.h"
 
@@ -15,20 +16,22 @@ namespace bifocal::kv {
 //   free    on the free list, no references
 //   cached  held by the prefix tree alone: eviction can free it
 //   owned   held by at least one sequence (the prefix tree may hold it too)
-// A page that the tree knows, or that has several references, is never written. All operations are O(1).
+// A page that the tree knows, or that has several references, is never written. All operations are O(log P).
 class PagePool {
  public:
   PagePool(int num_pages, int page_size, const WindowLimits& window = {});
 
   int num_pages() const { return static_cast<int>(pages_.size()); }
   int page_size() const { return page_size_; }
-  int free_pages() const { return static_cast<int>(free_.size()); }
+  int free_pages() const { return free_.num_pages(); }
   int cached_pages() const { return cached_pages_; }
   int owned_pages() const { return num_pages() - free_pages() - cached_pages_; }
   // What a sequence could get, after eviction.
   int available_pages() const { return free_pages() + cached_pages_; }
 
-  PageId allocate();  // one reference; kNoPage when none is free
+  // One reference to the page behind `after`, where a sequence's last page is given, or to one with room for
+  // num_wanted pages; see FreeRuns. kNoPage when none is free.
+  PageId allocate(PageId after = kNoPage, int64_t num_wanted = 1);
   void retain(PageId page);
   void release(PageId page);  // the last reference frees it
 
@@ -60,7 +63,7 @@ class PagePool {
   static bool is_cached(const Page& page) { return page.in_tree && page.references == 1; }
 
   std::vector<Page> pages_;
-  std::vector<PageId> free_;  // a stack: the page freed last is the warmest
+  FreeRuns free_;
   int page_size_;
   int cached_pages_ = 0;
   std::optional<WindowPages> window_;

@@ -28,7 +28,9 @@ void PageTable::share(std::span<const PageId> pages) {
 bool PageTable::grow(int64_t num_tokens) {
   const int64_t missing = pages_for(num_tokens, pool_->page_size()) - num_pages();
   if (missing > pool_->free_pages()) return false;
-  for (int64_t i = 0; i < missing; ++i) pages_.push_back(pool_->allocate());
+  for (int64_t i = 0; i < missing; ++i) {
+    pages_.push_back(pool_->allocate(pages_.empty() ? kNoPage : pages_.back(), missing - i));
+  }
   return true;
 }
 
