@@ -30,7 +30,7 @@ struct AttentionGrid {
   std::vector<int> page_size = {64};
   std::vector<int> window = {0};
   std::vector<DType> dtype = {DType::bf16};
-  std::vector<bool> ordered_pages = {false};
+  std::vector<bool> random_pages = {false};
 };
 std::vector<AttentionShape> expand(const AttentionGrid& grid);
 

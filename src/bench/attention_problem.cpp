@@ -7,7 +7,9 @@
 #include <cstring>
 #include <numeric>
 
+#include "base/check.h"
 #include "base/hash.h"
+#include "kv/page_table.h"
 
 namespace bifocal::bench {
 namespace {
@@ -36,6 +38,30 @@ void fill_random(DType dtype, void* data, size_t bytes, uint64_t seed) {
   }
 }
 
+std::vector<int32_t> random_pages(int64_t num_pages) {
+  std::vector<int32_t> pages(static_cast<size_t>(num_pages));
+  std::iota(pages.begin(), pages.end(), 0);
+  SplitMix64 random(1);
+  for (size_t i = pages.size(); i > 1; --i) std::swap(pages[i - 1], pages[random.below(i)]);
+  return pages;
+}
+
+// In a pool that they fill.
+std::vector<int32_t> engine_pages(const AttentionShape& shape) {
+  const auto pages_per_seq = static_cast<int>(kv::pages_for(shape.kv_len, shape.page_size));
+  kv::PagePool pool(shape.batch * pages_per_seq, shape.page_size);
+  std::vector<kv::PageTable> tables;
+  for (int s = 0; s < shape.batch; ++s) tables.emplace_back(pool);
+  for (int pages = std::max(1, pages_per_seq / 2); pages <= pages_per_seq; ++pages) {
+    for (kv::PageTable& table : tables) BIFOCAL_CHECK(table.grow(int64_t{pages} * shape.page_size));
+  }
+  std::vector<int32_t> all;
+  for (const kv::PageTable& table : tables) {
+    all.insert(all.end(), table.pages().begin(), table.pages().end());
+  }
+  return all;
+}
+
 }  // namespace
 
 std::string to_string(const AttentionShape& shape) {
@@ -47,7 +73,7 @@ std::string to_string(const AttentionShape& shape) {
                      shape.head_dim_v == shape.head_dim_k ? "" : fmt::format("/{}", shape.head_dim_v),
                      shape.batch, shape.q_len, shape.kv_len, part("shared", shape.shared_prefix),
                      shape.page_size, part("w", shape.window), to_string(shape.dtype)) +
-         (shape.ordered_pages ? " ordered" : "");
+         (shape.random_pages ? " random" : "");
 }
 
 attention::AttentionDesc desc_of(const AttentionShape& shape) {
@@ -99,12 +125,7 @@ Expected<AttentionProblem> AttentionProblem::create(const AttentionShape& shape,
     problem.caches_.push_back(std::move(memory));
   }
 
-  problem.page_table_.resize(static_cast<size_t>(num_pages));
-  std::iota(problem.page_table_.begin(), problem.page_table_.end(), 0);
-  SplitMix64 random(1);
-  for (size_t i = shape.ordered_pages ? 0 : problem.page_table_.size(); i > 1; --i) {
-    std::swap(problem.page_table_[i - 1], problem.page_table_[random.below(i)]);
-  }
+  problem.page_table_ = shape.random_pages ? random_pages(num_pages) : engine_pages(shape);
   for (int s = 0; s < shape.batch; ++s) {
     problem.q_begin_.push_back(s * shape.q_len);
     std::copy_n(problem.page_table_.begin(), shape.shared_prefix / shape.page_size,

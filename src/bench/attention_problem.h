@@ -22,8 +22,9 @@ struct AttentionShape {
   int page_size = 64;
   int window = 0;
   DType dtype = DType::bf16;  // of keys and values
-  // Pages of a sequence lie one after another, as in a fresh pool; otherwise anywhere in it.
-  bool ordered_pages = false;
+  // Pages of a sequence lie anywhere; otherwise as kv::PagePool hands them out to sequences of which each
+  // brings half of its keys as a prompt and gets the others page by page, in turns.
+  bool random_pages = false;
 };
 std::string to_string(const AttentionShape& shape);  // "h32/8 d128 b1 q1 kv1024 p16 bf16"
 

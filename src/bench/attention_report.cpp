@@ -52,7 +52,7 @@ std::vector<AttentionShape> expand(const AttentionGrid& grid) {
     s.head_dim_v = v.v;
   });
   vary(grid.dtype, [](AttentionShape& s, DType v) { s.dtype = v; });
-  vary(grid.ordered_pages, [](AttentionShape& s, bool v) { s.ordered_pages = v; });
+  vary(grid.random_pages, [](AttentionShape& s, bool v) { s.random_pages = v; });
   vary(grid.page_size, [](AttentionShape& s, int v) { s.page_size = v; });
   vary(grid.window, [](AttentionShape& s, int v) { s.window = v; });
   vary(grid.batch, [](AttentionShape& s, int v) { s.batch = v; });

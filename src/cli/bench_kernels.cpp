@@ -59,7 +59,7 @@ Status run_bench_attention(const Settings& settings) {
   BIFOCAL_ASSIGN_OR_RETURN(shapes.window, with_flag("--window", bench::parse_grid(s.window)));
   BIFOCAL_ASSIGN_OR_RETURN(shapes.dtype, with_flag("--kv-dtype", bench::parse_dtypes(s.bench_dtype)));
   BIFOCAL_ASSIGN_OR_RETURN(shapes.page_size, grid("--page-size", s.page_sizes));
-  shapes.ordered_pages = {s.ordered_pages};
+  shapes.random_pages = {s.page_order == "random"};
   const auto expanded = bench::expand(shapes);
   if (expanded.empty()) {
     return invalid_argument(

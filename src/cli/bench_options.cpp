@@ -46,8 +46,15 @@ std::vector<Option> for_bench_attention(Settings& s) {
       {"Grid", "--window", "LIST", "Sliding window in keys; 0: none", &s.bench.window},
       {"Grid", "--kv-dtype", "LIST", "Type of keys and values", &s.bench.bench_dtype},
       {"Grid", "--page-size", "LIST", "Tokens per KV page", &s.bench.page_sizes},
-      {"Grid", "--ordered-pages", "", "Pages of a sequence lie one after another instead of anywhere",
-       &s.bench.ordered_pages},
+      {"Grid",
+       "--page-order",
+       "ORDER",
+       "Where the pages of a sequence lie: as the engine hands them out to sequences that grow side by side, "
+       "or "
+       "anywhere",
+       &s.bench.page_order,
+       {},
+       {"engine", "random"}},
       {"Grid",
        "--plan",
        "N",

@@ -109,7 +109,7 @@ struct BenchSettings {
   std::string page_sizes = "64";
   std::string window = "0";
   std::string shared_prefix = "0";
-  bool ordered_pages = false;
+  std::string page_order = "engine";
   std::string plot;
   int64_t plan_sequences = 0;
   std::vector<std::string> backends;  // empty: the fast ones

@@ -117,6 +117,31 @@ TEST(AttentionBench, ChecksEveryEligibleBackend) {
   EXPECT_FALSE(bench_attention({&shape, 1}, options, pool).ok());
 }
 
+// Pages of a sequence that don't follow the one before.
+size_t count_jumps(const AttentionShape& shape) {
+  const auto problem = AttentionProblem::create(shape, 1);
+  EXPECT_TRUE(problem.ok());
+  const auto batch = problem->batch();
+  size_t jumps = 0;
+  for (size_t i = 1; i < batch.page_table.size(); ++i) {
+    const bool same_sequence = i % static_cast<size_t>(batch.page_table_stride) != 0;
+    jumps += same_sequence && batch.page_table[i] != batch.page_table[i - 1] + 1 ? 1 : 0;
+  }
+  return jumps;
+}
+
+TEST(AttentionProblem, PagesLieAsTheEngineHandsThemOutOrAnywhere) {
+  AttentionShape shape;
+  shape.num_kv_heads = 1;
+  shape.head_dim_k = shape.head_dim_v = 8;
+  shape.batch = 4;
+  shape.kv_len = 128;
+  shape.page_size = 2;
+  EXPECT_LE(count_jumps(shape), 16U);
+  shape.random_pages = true;
+  EXPECT_GE(count_jumps(shape), 200U);
+}
+
 TEST(AttentionBench, Planning) {
   const auto rows = bench_planning(16, {}, 2);
   ASSERT_TRUE(rows.ok());
