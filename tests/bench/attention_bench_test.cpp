@@ -125,7 +125,7 @@ size_t count_jumps(const AttentionShape& shape) {
   size_t jumps = 0;
   for (size_t i = 1; i < batch.page_table.size(); ++i) {
     const bool same_sequence = i % static_cast<size_t>(batch.page_table_stride) != 0;
-    jumps += same_sequence && batch.page_table[i] != batch.page_table[i - 1] + 1 ? 1 : 0;
+    if (same_sequence && batch.page_table[i] != batch.page_table[i - 1] + 1) ++jumps;
   }
   return jumps;
 }
