@@ -182,6 +182,13 @@ __device__ __forceinline__ void launch_dependents() {
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 
+// Whoever sees a counter's value sees all that came before it was set by a release.
+__device__ __forceinline__ int load_acquire(const int* address) {
+  int value;
+  asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+  return value;
+}
+
 // --- words that other CTAs write while this one polls: each by itself, in no order
 
 __device__ __forceinline__ void store_relaxed(float4* address, const float4& v) {
