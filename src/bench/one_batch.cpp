@@ -6,6 +6,7 @@
 #include <cmath>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/hash.h"
@@ -29,8 +30,9 @@ class Batch {
     for (size_t i = 0; i < page_table_.size(); ++i) page_table_[i] = static_cast<int32_t>(i);
   }
 
-  // Appends `count` tokens to sequences [first, last) and computes them; logits of the last row of each.
-  Status step(attention::Phase phase, int first, int last, int count) {
+  // Appends `count` tokens to sequences [first, last) and submits them; logits of the last row of each. Those
+  // of a decode step behind one in flight are that one's tokens.
+  Status submit(attention::Phase phase, int first, int last, int count) {
     const auto num = static_cast<size_t>(last - first);
     phases_.assign(num, phase);
     q_len_.assign(num, count);
@@ -46,7 +48,8 @@ class Batch {
       q_begin_[i] = static_cast<int32_t>(tokens_.size());
       for (int t = length_; t < length_ + count; ++t) {
         const uint64_t token = mix64(static_cast<uint64_t>(s) << 32 | static_cast<uint64_t>(t));
-        tokens_.push_back(static_cast<int32_t>(token % vocab_size_));
+        tokens_.push_back(num_in_flight_ > 0 ? kernels::chosen_at(s)
+                                             : static_cast<int32_t>(token % vocab_size_));
         positions_.push_back(t);
         slots_.push_back(int64_t{page_table_[static_cast<size_t>(s * pages_per_seq_ + t / page_size)]} *
                              page_size +
@@ -65,7 +68,12 @@ class Batch {
     batch.page_table = std::span(page_table_).subspan(static_cast<size_t>(first * pages_per_seq_));
     batch.page_table_stride = pages_per_seq_;
     read_logits_.assign(num, 0);  // where the device finds the largest, as for greedy requests
-    return executor_.run({tokens_, positions_, slots_, logit_rows_, read_logits_}, batch);
+    ++num_in_flight_;
+    return executor_.submit({tokens_, positions_, slots_, logit_rows_, read_logits_}, batch);
+  }
+  Status collect() {
+    --num_in_flight_;
+    return executor_.collect();
   }
 
   // Prompts of input_len tokens, at most max_rows rows a step: several short prompts together, or one long
@@ -76,7 +84,8 @@ class Batch {
       const int last = std::min(num_seqs_, first + seqs_per_step);
       for (length_ = 0; length_ < input_len;) {
         const int count = std::min(input_len - length_, max_rows / (last - first));
-        BIFOCAL_RETURN_IF_ERROR(step(attention::Phase::prefill, first, last, count));
+        BIFOCAL_RETURN_IF_ERROR(submit(attention::Phase::prefill, first, last, count));
+        BIFOCAL_RETURN_IF_ERROR(collect());
         length_ += count;
       }
     }
@@ -86,10 +95,14 @@ class Batch {
   // Forgets what was decoded after the first `length` tokens.
   void rewind(int length) { length_ = length; }
 
-  Status decode() {
-    BIFOCAL_RETURN_IF_ERROR(step(attention::Phase::decode, 0, num_seqs_, 1));
+  Status submit_decode() {
+    BIFOCAL_RETURN_IF_ERROR(submit(attention::Phase::decode, 0, num_seqs_, 1));
     ++length_;
     return {};
+  }
+  Status decode() {
+    BIFOCAL_RETURN_IF_ERROR(submit_decode());
+    return collect();
   }
 
  private:
@@ -99,6 +112,7 @@ class Batch {
   int num_seqs_;
   int pages_per_seq_;
   int length_ = 0;  // tokens of every sequence that are in the cache
+  int num_in_flight_ = 0;
   std::vector<int32_t> page_table_, q_begin_, q_len_, kv_len_, tokens_, positions_, logit_rows_;
   std::vector<int64_t> slots_;
   std::vector<uint8_t> read_logits_;
@@ -204,6 +218,7 @@ Status run_one_batch(model::Model& model, const OneBatchOptions& options, Thread
   executor_options.limits = {max_rows, max_batch, max_len, pool.num_threads()};
   executor_options.max_logit_rows = max_batch;
   executor_options.num_pages = num_pages;
+  executor_options.time_idle = true;
   BIFOCAL_ASSIGN_OR_RETURN(const auto executor, model.make_executor(executor_options));
   // The limit of a model that runs on these threads.
   std::optional<CeilingBursts> bursts;
@@ -239,12 +254,24 @@ Status run_one_batch(model::Model& model, const OneBatchOptions& options, Thread
     constexpr int kStepsPerBurst = 8;
     std::vector<double> steps_s;
     std::vector<double> dram_read_bytes_per_s;
-    for (int i = 0; i < shape.output_len; ++i) {
-      if (bursts && i % kStepsPerBurst == 0) dram_read_bytes_per_s.push_back(bursts->dram_read_bytes_per_s());
-      const double since_s = clock.now_s();
-      BIFOCAL_RETURN_IF_ERROR(batch.decode());
-      steps_s.push_back(elapsed_s(clock, since_s));
+    std::vector<double> idle_s;
+    const int ahead = options.overlap_schedule ? executor->max_in_flight() - 1 : 0;
+    double since_s = clock.now_s();
+    for (int i = 0, submitted = 0; i < shape.output_len; ++i) {
+      if (bursts && i % kStepsPerBurst == 0) {
+        dram_read_bytes_per_s.push_back(bursts->dram_read_bytes_per_s());
+        since_s = clock.now_s();
+      }
+      for (; submitted < std::min(i + 1 + ahead, shape.output_len); ++submitted) {
+        BIFOCAL_RETURN_IF_ERROR(batch.submit_decode());
+      }
+      BIFOCAL_RETURN_IF_ERROR(batch.collect());
+      const double now_s = clock.now_s();
+      steps_s.push_back(now_s - std::exchange(since_s, now_s));
+      const auto idle_ns = executor->idle_before_ns();
+      if (i > 0 && idle_ns) idle_s.push_back(static_cast<double>(*idle_ns) * 1e-9);
     }
+    if (!idle_s.empty()) row.idle_median_s = summarise(idle_s).median;
     if (!steps_s.empty()) {
       if (bursts) row.dram_read_bytes_per_s = summarise(dram_read_bytes_per_s).median;
       row.decode_median_s = summarise(steps_s).median;

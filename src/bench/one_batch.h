@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@ struct OneBatchOptions {
   DType kv_dtype = DType::f32;
   int page_size = 64;
   int chunked_prefill_size = 2048;  // token rows per prefill step
+  bool overlap_schedule = true;     // a decode step is submitted while the one before runs, on devices
   double warmup_s = 1.0;            // decode and prefill run this long before anything is timed
   int breakdown_repeats = 0;  // > 0: also say where the time goes, from so many traced runs of each phase
 };
@@ -51,8 +53,9 @@ struct OneBatchRow {
   double decode_median_s = 0;      // per step
   double decode_tokens_per_s = 0;  // all sequences, from the median
   double decode_bytes_per_s = 0;
-  double dram_read_bytes_per_s = 0;  // median of bursts between the decode steps, on the same threads;
-                                     // 0 for a model that runs elsewhere
+  double dram_read_bytes_per_s = 0;     // median of bursts between the decode steps, on the same threads;
+                                        // 0 for a model that runs elsewhere
+  std::optional<double> idle_median_s;  // between decode steps the device computed nothing; empty on the CPU
   std::string prefill_backend;
   std::string decode_backend;
   std::vector<Breakdown> breakdowns;  // with breakdown_repeats: prefill, decode

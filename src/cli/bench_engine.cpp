@@ -98,6 +98,7 @@ Status run_bench_one_batch(const Settings& settings) {
   options.weight_dtype = choice.plan.dtype;
   options.kv_dtype = choice.options.kv_dtype;
   options.page_size = choice.options.page_size;
+  options.overlap_schedule = !settings.engine.disable_overlap_schedule;
   if (settings.bench.breakdown) options.breakdown_repeats = static_cast<int>(settings.bench.repeats);
   if (settings.engine.chunked_prefill_size > 0) {
     options.chunked_prefill_size = static_cast<int>(settings.engine.chunked_prefill_size);
@@ -126,7 +127,7 @@ Status run_bench_one_batch(const Settings& settings) {
   if (settings.bench.breakdown) return print_breakdown(rows, limits, options, settings.bench.format);
   bench::Table table{
       {"batch", "input", "output", "prefill tokens/s", "GFLOP/s", "of FMA peak", "of bf16 peak",
-       "decode tokens/s", "step ms", "GB/s", "of DRAM read", "prefill by", "decode by"},
+       "decode tokens/s", "step ms", "GPU idle us", "GB/s", "of DRAM read", "prefill by", "decode by"},
       {}};
   for (const auto& row : rows) {
     table.rows.push_back(
@@ -134,8 +135,10 @@ Status run_bench_one_batch(const Settings& settings) {
          fmt::format("{}", row.shape.output_len), fmt::format("{:.1f}", row.prefill_tokens_per_s),
          giga(row.prefill_flops_per_s), ratio(row.prefill_flops_per_s, limits.f32_fma_flops),
          ratio(row.prefill_flops_per_s, limits.bf16_flops), fmt::format("{:.2f}", row.decode_tokens_per_s),
-         fmt::format("{:.2f}", row.decode_median_s * 1e3), giga(row.decode_bytes_per_s),
-         ratio(row.decode_bytes_per_s, row.dram_read_bytes_per_s), row.prefill_backend, row.decode_backend});
+         fmt::format("{:.2f}", row.decode_median_s * 1e3),
+         row.idle_median_s ? fmt::format("{:.1f}", *row.idle_median_s * 1e6) : "-",
+         giga(row.decode_bytes_per_s), ratio(row.decode_bytes_per_s, row.dram_read_bytes_per_s),
+         row.prefill_backend, row.decode_backend});
   }
   if (settings.bench.format == "md" && on_cpu) fmt::print("{}\n\n", machine_line(limits));
   return print_table(table, settings.bench.format);

@@ -45,10 +45,13 @@ Status run_explain(const Settings& settings) {
           {row.attention_class, fmt::format("{}", layers), row.phase, row.backend, row.reason, row.rejected});
     }
   }
-  fmt::print("{} ({}) on {}, weights {}, KV {}, page size {}, CPU kernels {}, {} threads\n\n",
+  fmt::print("{} ({}) on {}, weights {}, KV {}, page size {}, CPU kernels {}, {} threads, {}\n\n",
              choice.plan.spec.architecture, choice.options.path, to_string(device),
              to_string(choice.plan.dtype), to_string(choice.options.kv_dtype), choice.options.page_size,
-             kernels::cpu::to_string(kernels::cpu::current_isa()), choice.options.pool->num_threads());
+             kernels::cpu::to_string(kernels::cpu::current_isa()), choice.options.pool->num_threads(),
+             device == DeviceKind::cuda && !settings.engine.disable_overlap_schedule
+                 ? "the next step is prepared while one runs"
+                 : "one step after another");
   BIFOCAL_ASSIGN_OR_RETURN(const std::string text, bench::render(table, "md"));
   fmt::print("{}", text);
   const auto is_mla = [](const attention::AttentionDesc& desc) { return desc.kind == attention::Kind::mla; };

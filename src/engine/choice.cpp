@@ -24,8 +24,8 @@ Choice::Choice(const GenerateRequest& request, std::span<const int32_t> end_toke
   }
 }
 
-std::span<const int32_t> Choice::banned() const {
-  return num_tokens_ < request_->sampling.min_new_tokens ? end_tokens_ : std::span<const int32_t>();
+std::span<const int32_t> Choice::banned(int64_t num_tokens) const {
+  return num_tokens < request_->sampling.min_new_tokens ? end_tokens_ : std::span<const int32_t>();
 }
 
 OutputEvent Choice::take(OutputToken token) {

@@ -34,8 +34,8 @@ class Choice {
   uint64_t seed() const { return seed_; }
   // Null when no penalty needs them.
   const TokenCounts* counts() const { return counts_ ? &*counts_ : nullptr; }
-  // End tokens while fewer than min_new_tokens are written.
-  std::span<const int32_t> banned() const;
+  // For the token behind num_tokens of the output: end tokens while fewer than min_new_tokens are written.
+  std::span<const int32_t> banned(int64_t num_tokens) const;
 
  private:
   std::string flush();

@@ -1,5 +1,7 @@
 #include "engine/device_rows.h"
 
+#include <algorithm>
+
 namespace bifocal::engine {
 
 void DeviceRows::reset(int32_t num_rows) {
@@ -21,6 +23,10 @@ bool DeviceRows::add(int32_t row, const SampleTask& task) {
   if (params && *params == sampling_.at(r)) return true;
   read_logits_.at(r) = 1;
   return false;
+}
+
+bool DeviceRows::all_on_device() const {
+  return std::find(read_logits_.begin(), read_logits_.end(), 1) == read_logits_.end();
 }
 
 }  // namespace bifocal::engine

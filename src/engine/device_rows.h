@@ -17,6 +17,12 @@ class DeviceRows {
   // each row, the first task's; a task that wants another way reads the logits.
   bool add(int32_t row, const SampleTask& task);
 
+  // Nobody reads logits. Only then may a step be planned behind this one before its tokens are known: what
+  // the host chooses itself must first be sent to the device. These are rows with penalties (they depend on
+  // the tokens before), a bias, end tokens banned until min_new_tokens, or log-probabilities, and second
+  // choices of one row (n > 1).
+  bool all_on_device() const;
+
   // [R], as model::StepRows has them; valid until the next call of reset().
   std::span<const uint8_t> read_logits() const { return read_logits_; }
   std::span<const kernels::SampleParams> sampling() const { return sampling_; }

@@ -157,13 +157,16 @@ Expected<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<model::Model> m
   executor_options.num_pages = memory.num_pages;
   executor_options.num_window_pages = memory.num_window_pages;
   BIFOCAL_ASSIGN_OR_RETURN(auto executor, model->make_executor(executor_options));
+  plan.options.overlap_schedule =
+      options.overlap_schedule && executor->max_in_flight() > 1 && executor->num_window_pages() == 0;
   EngineParts parts{std::move(model),
                     options.pool,
                     std::move(executor),
                     plan.scheduler,
                     plan.limits,
                     options.enable_prefix_cache,
-                    options.max_queued_requests};
+                    options.max_queued_requests,
+                    options.overlap_schedule};
   return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(std::move(parts), std::move(tokenizer), plan));
 }
 

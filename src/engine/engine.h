@@ -31,8 +31,10 @@ struct EngineOptions {
   bool enable_prefix_cache = true;  // --disable-radix-cache
   bool deterministic = false;
   attention::RouterOptions attention;
-  int num_threads = 0;                     // 0: all cores
-  std::shared_ptr<ThreadPool> pool;        // shared with the model; null: one of num_threads
+  int num_threads = 0;               // 0: all cores
+  std::shared_ptr<ThreadPool> pool;  // shared with the model; null: one of num_threads
+  // Prepare the next step while one runs; the engine's own options() say whether its model's device can.
+  bool overlap_schedule = true;
   double schedule_conservativeness = 1.0;  // how much of max_new_tokens admission expects; 0: nothing
 };
 

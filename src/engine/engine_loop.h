@@ -1,6 +1,8 @@
-// The engine's thread: takes mail, runs steps, hands out events.
+// The engine's thread: takes mail, runs steps, hands out events. Where the model runs on a device, the next
+// step is prepared while one runs, and that one's tokens are handed out while the next runs.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <map>
 #include <memory>
@@ -29,7 +31,8 @@ struct EngineParts {
   SchedulerOptions scheduler;
   RunnerLimits limits;
   bool share_prefixes = true;
-  int max_queued = 0;  // choices
+  int max_queued = 0;             // choices
+  bool overlap_schedule = false;  // the executor can have two steps in flight, and shall
 };
 
 class EngineLoop {
@@ -61,24 +64,37 @@ class EngineLoop {
   void end_choices(LiveRequest& live, FinishReason reason, const Status& why);
   void end_all(FinishReason reason, const Status& why);
 
-  // One step, and what its logits are for: tokens to choose, prompt tokens to score, rows only to be checked.
+  // A step in flight, and what its logits are for: tokens to choose, prompt tokens to score, rows only to be
+  // checked.
   struct TaskOwner {
+    SequenceKey key;
     int32_t sequence = 0;   // of the step
     int32_t logit_row = 0;  // of the step
     bool scores_prompt = false;
     bool on_device = false;  // chosen there, if the model's device chooses at all
   };
+  struct Flight {
+    const Step* step = nullptr;
+    std::vector<SampleTask> tasks;  // Step::samples first
+    std::vector<TaskOwner> owners;
+    DeviceRows device_rows;
+  };
   Status run_step();
-  void make_tasks(const Step& step);
-  void add_task(SampleTask task, TaskOwner owner);
-  void take_tokens();
-  void add_prompt_tasks(const StepSequence& rows, int32_t sequence, LiveRequest& live);
-  void find_faults(const Step& step);
-  void deliver(const Step& step);
+  Status submit_step(const Step& step);
+  Status finish_step();  // the oldest in flight
+  bool may_plan_ahead() const;
+  Flight& flight(uint64_t number) { return flights_[number % flights_.size()]; }
+  const Flight& flight(uint64_t number) const { return flights_[number % flights_.size()]; }
+  void make_tasks(Flight& flight);
+  void take_results(Flight& flight);
+  void find_faults(const Flight& flight);
+  void deliver(const Flight& flight);
   void end_faulted(const StepSequence& rows, LiveRequest& live);
+  // Null when the choice is over: it may have ended while a step was in flight.
+  LiveRequest* find_open(const SequenceKey& key);
 
   void send(LiveRequest& live, OutputEvent event);
-  // Forgets requests that are over, ends those whose sink threw. Not while a step is in flight.
+  // Forgets requests that are over, ends those whose sink threw.
   void sweep();
   void publish_stats();
 
@@ -92,11 +108,10 @@ class EngineLoop {
   Live live_;
   Mail mail_;  // being read
 
-  // Of the step in flight.
-  std::vector<SampleTask> tasks_;  // Step::samples first
-  std::vector<TaskOwner> owners_;
-  DeviceRows device_rows_;
-  std::vector<SampleOutcome> outcomes_;
+  std::array<Flight, Scheduler::kMaxInFlight> flights_;  // in turns
+  uint64_t num_submitted_ = 0;                           // steps
+  uint64_t num_finished_ = 0;
+  std::vector<SampleOutcome> outcomes_;  // of the step being finished
   StepResult result_;
 
   EngineStats counters_;  // what publish_stats() copies

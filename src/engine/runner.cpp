@@ -46,6 +46,7 @@ void Runner::lay_out(const Step& step) {
     const auto num_pages = static_cast<size_t>(kv::pages_for(s.kv_len, executor_.page_size()));
     std::copy_n(s.pages.begin(), num_pages, page_table_.begin() + static_cast<ptrdiff_t>(i * stride));
     token_ids_.insert(token_ids_.end(), s.tokens.begin(), s.tokens.end());
+    if (s.chosen_row >= 0) token_ids_.back() = kernels::chosen_at(s.chosen_row);
     for (int32_t position = s.kv_len - s.q_len; position < s.kv_len; ++position) {
       positions_.push_back(position);
       const kv::PageId page = s.pages[static_cast<size_t>(position / page_size)];
@@ -87,8 +88,8 @@ Status Runner::copy_pages(const Step& step) {
   return {};
 }
 
-Status Runner::run(const Step& step, std::span<const uint8_t> read_logits,
-                   std::span<const kernels::SampleParams> sampling) {
+Status Runner::submit(const Step& step, std::span<const uint8_t> read_logits,
+                      std::span<const kernels::SampleParams> sampling) {
   lay_out(step);
   if (window_ != nullptr) lay_out_window(step);
   BIFOCAL_RETURN_IF_ERROR(copy_pages(step));
@@ -101,8 +102,8 @@ Status Runner::run(const Step& step, std::span<const uint8_t> read_logits,
   batch.page_table = page_table_;
   batch.page_table_stride = static_cast<int64_t>(page_table_.size() / step.sequences.size());
   batch.window_page_table = window_page_table_;
-  return executor_.run({token_ids_, positions_, kv_slots_, logit_rows_, read_logits, window_slots_, sampling},
-                       batch);
+  return executor_.submit(
+      {token_ids_, positions_, kv_slots_, logit_rows_, read_logits, window_slots_, sampling}, batch);
 }
 
 }  // namespace bifocal::engine

@@ -24,10 +24,10 @@ class Runner {
   // layers with a window have no pages of their own.
   Runner(model::Executor& executor, const RunnerLimits& limits, const kv::WindowPages* window = nullptr);
 
-  // read_logits and sampling: [R], as StepRows has them. Errors are the executor's: its results are then
-  // undefined.
-  Status run(const Step& step, std::span<const uint8_t> read_logits,
-             std::span<const kernels::SampleParams> sampling);
+  // Submits the step to the executor. read_logits and sampling: [R], as StepRows has them. Errors are the
+  // executor's: its results are then undefined.
+  Status submit(const Step& step, std::span<const uint8_t> read_logits,
+                std::span<const kernels::SampleParams> sampling);
 
   static uint64_t logit_bytes(const RunnerLimits& limits, int vocab_size);
 

@@ -75,12 +75,12 @@ void Scheduler::submit(ScheduledRequest request) {
 }
 
 void Scheduler::cancel(RequestKey request) {
-  BIFOCAL_CHECK(!in_flight_);
+  BIFOCAL_CHECK(num_in_flight_ == 0 || pool_.window() == nullptr);
   queue_.remove(request);
   auto it = running_.lower_bound({request, 0});
   while (it != running_.end() && it->first.request == request) {
     Sequence& sequence = *(it++)->second;
-    end(sequence, sequence.num_computed);
+    end(sequence, sequence.num_done());
   }
 }
 
@@ -92,18 +92,33 @@ int64_t Scheduler::num_running_tokens() const {
 
 const Step& Scheduler::schedule() {
   const trace::Span span(trace::Kind::engine, "schedule", {num_running()});
-  BIFOCAL_CHECK(!in_flight_);
-  ++step_.id;
-  step_.copies.clear();
-  step_.sequences.clear();
-  step_.samples.clear();
-  step_.outgrown.clear();
-  step_.num_rows = 0;
-  step_.num_logits = 0;
+  BIFOCAL_CHECK_LT(num_in_flight_, kMaxInFlight);
+  Step& step = flights_[num_scheduled_ % kMaxInFlight].step;
+  step.copies.clear();
+  step.sequences.clear();
+  step.samples.clear();
+  step.outgrown.clear();
+  step.num_rows = 0;
+  step.num_logits = 0;
+  if (num_in_flight_ == 0 || may_plan_ahead()) plan(step);
+  if (step.empty()) return step;
 
-  bool decoded = false;
+  step.id = ++num_scheduled_;
+  ++num_in_flight_;
+  // Only now, so that no page of the step was a source before.
+  for (const PageCopy& copy : step.copies) {
+    // A trunk that still has it is in the step as well, and goes on writing it.
+    const bool has_trunk = !pool_.in_tree(copy.source) && pool_.ref_count(copy.source) > 1;
+    if (!has_trunk) hold().share(std::span(&copy.source, 1));
+    pool_.release_contents(copy.source);
+  }
+  move_past(step);
+  return step;
+}
+
+void Scheduler::plan(Step& step) {
   if (running_.empty()) ratio_.on_idle();
-  make_room_for_decode();
+  if (!make_room_for_decode(step)) return;
   chunks_.clear();
   Budget budget{options_.prefill_tokens, options_.max_prompt_logit_rows, spare_window_pages()};
   for (auto& [key, sequence] : running_) {
@@ -112,76 +127,118 @@ const Step& Scheduler::schedule() {
   admit(budget);
   for (const Phase phase : {Phase::prefill, Phase::verify}) {
     for (const Chunk& chunk : chunks_) {
-      if (chunk.sequence->phase() == phase) add_rows(*chunk.sequence, chunk.len);
+      if (chunk.sequence->phase() == phase) add_rows(step, *chunk.sequence, chunk.len);
     }
   }
+  bool decoded = false;
   for (auto& [key, sequence] : running_) {
-    if (!sequence->decodes()) continue;
-    add_rows(*sequence, 1);
+    if (!sequence->decodes() || ends_in_flight(*sequence)) continue;
+    add_rows(step, *sequence, 1);
     decoded = true;
   }
   if (decoded) ratio_.on_step();
-  // Only now, so that no page of the step was a source before.
-  for (const PageCopy& copy : step_.copies) pool_.release_contents(copy.source);
-  in_flight_ = !step_.empty();
-  return step_;
+}
+
+// From here on, sequences stand where they will if nothing ends in this step.
+void Scheduler::move_past(const Step& step) {
+  for (const StepSequence& rows : step.sequences) {
+    Sequence& sequence = *running_.at(rows.key);
+    sequence.num_computed = rows.kv_len;
+    sequence.num_in_flight += rows.q_len;
+    if (rows.phase != Phase::prefill) continue;
+    if (sequence.logits_from < sequence.num_computed) sequence.logits_from = sequence.num_computed;
+    if (sequence.logits_from >= sequence.prompt_len - 1) sequence.logits_from = kNoLogits;
+  }
+  for (const StepSample& sample : step.samples) {
+    if (branches(step, sample)) continue;
+    Sequence& sequence = *running_.at(sample.key);
+    sequence.tokens.push_back(kNoToken);
+    sequence.chosen_row = sample.logit_row;
+  }
+}
+
+bool Scheduler::branches(const Step& step, const StepSample& sample) {
+  return sample.key != step.sequences[static_cast<size_t>(sample.sequence)].key;
+}
+
+// Branches copy pages that their trunk would go on writing; window pages slide when a step is completed.
+bool Scheduler::may_plan_ahead() const {
+  const Step& step = newest().step;
+  return pool_.window() == nullptr &&
+         std::none_of(step.samples.begin(), step.samples.end(),
+                      [&](const StepSample& sample) { return branches(step, sample); });
+}
+
+// Whatever its last token turns out to be.
+bool Scheduler::ends_in_flight(const Sequence& sequence) {
+  return sequence.awaits_token() && sequence.num_generated() >= sequence.max_new_tokens;
+}
+
+kv::PageTable& Scheduler::hold() {
+  return newest().held.emplace_back(pool_);
 }
 
 void Scheduler::complete(const StepResult& result) {
-  BIFOCAL_CHECK(in_flight_);
-  BIFOCAL_CHECK_EQ(result.samples.size(), step_.samples.size());
-  BIFOCAL_CHECK_EQ(result.faulted.size(), step_.sequences.size());
-  in_flight_ = false;
-  for (size_t i = 0; i < step_.sequences.size(); ++i) {
-    Sequence& sequence = *running_.at(step_.sequences[i].key);
+  BIFOCAL_CHECK_GT(num_in_flight_, 0);
+  Flight& flight = flights_[(num_scheduled_ - static_cast<uint64_t>(num_in_flight_)) % kMaxInFlight];
+  const Step& step = flight.step;
+  BIFOCAL_CHECK_EQ(result.samples.size(), step.samples.size());
+  BIFOCAL_CHECK_EQ(result.faulted.size(), step.sequences.size());
+  --num_in_flight_;
+  flight.held.clear();
+  for (size_t i = 0; i < step.sequences.size(); ++i) {
+    Sequence* sequence = find_running(step.sequences[i].key);
+    if (sequence == nullptr) continue;
+    sequence->num_in_flight -= step.sequences[i].q_len;
     if (result.faulted[i] != 0) {
-      end(sequence, 0);
+      end(*sequence, 0);
     } else {
-      advance(sequence, step_.sequences[i]);
+      settle(*sequence, step.sequences[i]);
     }
   }
   // Branches first: they share the pages of a trunk that may end with its own token.
-  for (const bool branches : {true, false}) {
-    for (size_t i = 0; i < step_.samples.size(); ++i) {
-      const StepSample& sample = step_.samples[i];
-      const auto sequence = static_cast<size_t>(sample.sequence);
-      const SequenceKey owner = step_.sequences[sequence].key;
-      if (result.faulted[sequence] != 0 || branches != (sample.key != owner)) continue;
-      Sequence& trunk = *running_.at(owner);
-      if (!branches) {
-        take_token(trunk, result.samples[i]);
+  for (const bool branching : {true, false}) {
+    for (size_t i = 0; i < step.samples.size(); ++i) {
+      const StepSample& sample = step.samples[i];
+      if (branching != branches(step, sample)) continue;
+      Sequence* trunk = find_running(step.sequences[static_cast<size_t>(sample.sequence)].key);
+      if (trunk == nullptr) continue;
+      if (!branching) {
+        take_token(*trunk, sample, result.samples[i]);
         continue;
       }
-      --trunk.num_forks;
+      --trunk->num_forks;
       --running_slots_;
-      queue_.charge_output(trunk.cache_namespace, 1);
-      if (!result.samples[i].finished) branch(trunk, sample.key.choice, result.samples[i].token);
+      queue_.charge_output(trunk->cache_namespace, 1);
+      if (!result.samples[i].finished) branch(*trunk, sample, result.samples[i].token);
     }
   }
 }
 
-void Scheduler::advance(Sequence& sequence, const StepSequence& rows) {
-  const int64_t before = sequence.num_computed;
-  sequence.num_computed = rows.kv_len;
+Sequence* Scheduler::find_running(const SequenceKey& key) {
+  const auto found = running_.find(key);
+  return found == running_.end() ? nullptr : found->second.get();
+}
+
+void Scheduler::settle(Sequence& sequence, const StepSequence& rows) {
+  const int64_t before = rows.kv_len - rows.q_len;
   counters_.computed_tokens += static_cast<uint64_t>(rows.q_len);
   counters_.recomputed_tokens +=
       static_cast<uint64_t>(std::clamp<int64_t>(sequence.high_water - before, 0, rows.q_len));
   if (rows.phase == Phase::prefill) {
-    if (sequence.logits_from < sequence.num_computed) sequence.logits_from = sequence.num_computed;
-    if (sequence.logits_from >= sequence.prompt_len - 1) sequence.logits_from = kNoLogits;
-    remember(sequence, sequence.num_computed / pool_.page_size() * pool_.page_size());
+    remember(sequence, rows.kv_len / pool_.page_size() * pool_.page_size());
   }
-  sequence.pages.slide_window(sequence.num_computed);
+  sequence.pages.slide_window(rows.kv_len);
 }
 
-void Scheduler::branch(Sequence& trunk, int choice, int32_t token) {
+void Scheduler::branch(Sequence& trunk, const StepSample& sample, int32_t token) {
   auto sequence = std::make_unique<Sequence>(pool_);
-  sequence->key = {trunk.key.request, choice};
+  sequence->key = sample.key;
   sequence->cache_namespace = trunk.cache_namespace;
   sequence->prompt_len = trunk.prompt_len;
   sequence->max_new_tokens = trunk.max_new_tokens;
-  sequence->tokens.reserve(trunk.tokens.size() + 1);
-  sequence->tokens = trunk.tokens;
+  sequence->tokens.reserve(trunk.tokens.size());
+  sequence->tokens.assign(trunk.tokens.begin(), trunk.tokens.begin() + sample.position);
   sequence->tokens.push_back(token);
   sequence->num_computed = trunk.num_computed;
   sequence->cached_tokens = trunk.cached_tokens;
@@ -198,12 +255,12 @@ void Scheduler::branch(Sequence& trunk, int choice, int32_t token) {
   running_.emplace(sequence->key, std::move(sequence));
 }
 
-void Scheduler::take_token(Sequence& sequence, const SampleResult& sample) {
-  if (sample.token != kNoToken) {
-    sequence.tokens.push_back(sample.token);
+void Scheduler::take_token(Sequence& sequence, const StepSample& sample, const SampleResult& result) {
+  if (result.token != kNoToken) {
+    sequence.tokens[static_cast<size_t>(sample.position)] = result.token;
     queue_.charge_output(sequence.cache_namespace, 1);
   }
-  if (sample.finished) end(sequence, sequence.num_computed);
+  if (result.finished) end(sequence, sequence.num_done());
 }
 
 // --- the step's rows ---
@@ -234,13 +291,13 @@ int Scheduler::num_logits(const Sequence& sequence, int64_t len) {
   return static_cast<int>(end - std::clamp(sequence.logits_from, sequence.num_computed, end - 1));
 }
 
-void Scheduler::add_rows(Sequence& sequence, int64_t q_len) {
+void Scheduler::add_rows(Step& step, Sequence& sequence, int64_t q_len) {
   const int64_t begin = sequence.num_computed;
   const int64_t end = begin + q_len;
   sequence.pages.extend_window(end);
   if (sequence.copy_source != kv::kNoPage) {
     const auto page = static_cast<size_t>(begin / pool_.page_size());
-    PageCopy& copy = step_.copies.emplace_back();
+    PageCopy& copy = step.copies.emplace_back();
     copy.source = std::exchange(sequence.copy_source, kv::kNoPage);
     copy.target = sequence.pages.pages()[page];
     copy.num_tokens = static_cast<int>(begin % pool_.page_size());
@@ -249,25 +306,29 @@ void Scheduler::add_rows(Sequence& sequence, int64_t q_len) {
       copy.window_target = window->of(copy.target);
     }
   }
+  if (sequence.tokens.size() == sequence.tokens.capacity()) {  // for the token to come: spans stay
+    sequence.tokens.reserve(2 * sequence.tokens.size());
+  }
   StepSequence rows;
   rows.key = sequence.key;
   rows.phase = sequence.phase();
-  rows.q_begin = step_.num_rows;
+  rows.q_begin = step.num_rows;
   rows.q_len = static_cast<int32_t>(q_len);
   rows.kv_len = static_cast<int32_t>(end);
   rows.tokens = std::span(sequence.tokens).subspan(static_cast<size_t>(begin), static_cast<size_t>(q_len));
   rows.pages = std::as_const(sequence.pages).pages();
-  rows.logit_begin = step_.num_logits;
+  rows.logit_begin = step.num_logits;
   rows.num_logits = num_logits(sequence, q_len);
   rows.cached_tokens = sequence.cached_tokens;
-  const auto index = static_cast<int32_t>(step_.sequences.size());
-  step_.sequences.push_back(rows);
-  step_.num_rows += rows.q_len;
-  step_.num_logits += rows.num_logits;
+  if (sequence.awaits_token()) rows.chosen_row = sequence.chosen_row;
+  const auto index = static_cast<int32_t>(step.sequences.size());
+  step.sequences.push_back(rows);
+  step.num_rows += rows.q_len;
+  step.num_logits += rows.num_logits;
   if (end < sequence.num_tokens()) return;
   for (int fork = 0; fork <= sequence.num_forks; ++fork) {
     const SequenceKey key = {sequence.key.request, sequence.key.choice + fork};
-    step_.samples.push_back({key, index, step_.num_logits - 1, end});
+    step.samples.push_back({key, index, step.num_logits - 1, end});
   }
 }
 
@@ -277,26 +338,33 @@ void Scheduler::check_invariants() const {
   std::vector<int32_t> holders(static_cast<size_t>(pool_.num_pages()), 0);
   std::vector<int32_t> window_holders(holders.size(), 0);
   int slots = 0;
-  const auto hold = [&](kv::PageId page) { ++holders[static_cast<size_t>(page)]; };
-  const auto hold_window = [&](kv::PageId page) { ++window_holders[static_cast<size_t>(page)]; };
+  const auto count = [&](kv::PageId page) { ++holders[static_cast<size_t>(page)]; };
+  const auto count_window = [&](kv::PageId page) { ++window_holders[static_cast<size_t>(page)]; };
+  const auto count_table = [&](const kv::PageTable& table) {
+    for (const kv::PageId page : table.pages()) count(page);
+    for (int i = table.window_begin(); i < table.window_end(); ++i) {
+      count_window(table.pages()[static_cast<size_t>(i)]);
+    }
+  };
   for (const auto& [key, sequence] : running_) {
     BIFOCAL_CHECK(key == sequence->key);
     slots += sequence->num_slots();
+    count_table(sequence->pages);
     std::vector<kv::PageId> pages(std::as_const(sequence->pages).pages().begin(),
                                   std::as_const(sequence->pages).pages().end());
-    for (const kv::PageId page : pages) hold(page);
-    const kv::PageTable& table = sequence->pages;
-    for (int i = table.window_begin(); i < table.window_end(); ++i)
-      hold_window(pages[static_cast<size_t>(i)]);
     std::sort(pages.begin(), pages.end());
     BIFOCAL_CHECK(std::adjacent_find(pages.begin(), pages.end()) == pages.end());
     if (sequence->copy_source != kv::kNoPage) {
-      hold(sequence->copy_source);
-      hold_window(sequence->copy_source);
+      count(sequence->copy_source);
+      count_window(sequence->copy_source);
     } else {
       BIFOCAL_CHECK_GE(sequence->pages.capacity(), sequence->num_computed);
     }
     BIFOCAL_CHECK_LT(sequence->num_computed, sequence->num_tokens());
+    BIFOCAL_CHECK(num_in_flight_ > 0 || (sequence->num_in_flight == 0 && !sequence->awaits_token()));
+  }
+  for (const Flight& flight : flights_) {
+    for (const kv::PageTable& held : flight.held) count_table(held);
   }
   BIFOCAL_CHECK_EQ(slots, running_slots_);
   BIFOCAL_CHECK_LE(running_slots_, options_.max_running);
@@ -328,7 +396,7 @@ void Scheduler::check_window_invariants(const kv::WindowPages& window,
   }
   BIFOCAL_CHECK_EQ(owned, window.owned_pages());
   BIFOCAL_CHECK_EQ(cached, window.cached_pages());
-  if (!in_flight_) BIFOCAL_CHECK_GE(spare_window_pages(), 0);
+  if (num_in_flight_ == 0) BIFOCAL_CHECK_GE(spare_window_pages(), 0);
 }
 
 }  // namespace bifocal::engine

@@ -1,7 +1,11 @@
 // Decides what the next step computes. Pure bookkeeping, without kernels, clock or threads: the same calls
 // give the same steps.
+//
+// A step may be planned behind one in flight, whose tokens are not known yet: as if every sequence went on.
+// One that turns out to have ended has run a row too far, which nobody looks at.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -60,6 +64,8 @@ struct SchedulerCounters {
 //   left over bounds the chunks of a step, which lie in window pages until they are computed.
 // - Pages enter the prefix tree at the end of each prefill chunk (whole pages) and when a sequence ends or is
 //   retracted: only those of sequences whose last logits were valid.
+// - What a step in flight reads or writes is nobody else's until it is completed. Sequences are retracted
+//   only when nothing is in flight.
 class Scheduler {
  public:
   // pool and tree must outlive the scheduler; tree is null when prefixes are not shared.
@@ -70,12 +76,19 @@ class Scheduler {
   Status validate(int64_t prompt_len, int num_choices) const;
   // The request must be valid. Keys must grow.
   void submit(ScheduledRequest request);
-  // Takes the request out of the queue and out of the running set. Not between schedule() and complete().
+  // Takes the request out of the queue and out of the running set. Where layers have window pages, not while
+  // a step is in flight.
   void cancel(RequestKey request);
 
-  // Builds the next step; empty when nothing is live. Must be completed before the next call unless empty.
+  // Builds the next step, which is in flight from now on unless it is empty; at most kMaxInFlight are. The
+  // reference is valid until the step is completed. Empty when nothing is live, or when what is in flight
+  // must be completed first: it ends a prompt of several choices, pages are short, layers have window pages,
+  // or nobody goes on for sure.
   const Step& schedule();
+  // Of the oldest step in flight.
   void complete(const StepResult& result);
+  static constexpr int kMaxInFlight = 2;
+  int num_in_flight() const { return num_in_flight_; }
 
   bool idle() const { return running_.empty() && queue_.empty(); }
   int num_running() const { return running_slots_; }
@@ -98,6 +111,10 @@ class Scheduler {
     int64_t len = 0;
   };
   using Running = std::map<SequenceKey, std::unique_ptr<Sequence>>;  // by arrival
+  struct Flight {
+    Step step;
+    std::vector<kv::PageTable> held;  // pages of the step that sequences have let go of
+  };
 
   // Admission.
   void admit(Budget& budget);
@@ -115,24 +132,35 @@ class Scheduler {
 
   // Memory.
   bool ensure_pages(Sequence& sequence, int64_t num_tokens);
-  void make_room_for_decode();
+  bool make_room_for_decode(Step& step);  // false: only once nothing is in flight
   Sequence& pick_victim() const;
-  void retract(Sequence& sequence);
-  void retract_for_headroom();
+  void retract(Step& step, Sequence& sequence);
+  void retract_for_headroom(Step& step);
 
   // Leaving the running set. `remembered` tokens stay in the prefix tree.
   std::unique_ptr<Sequence> stop_running(Sequence& sequence, int64_t remembered);
   void end(Sequence& sequence, int64_t remembered);
   void remember(Sequence& sequence, int64_t num_tokens);
 
+  // Steps in flight.
+  bool may_plan_ahead() const;
+  const Flight& newest() const { return flights_[(num_scheduled_ - 1) % kMaxInFlight]; }
+  Flight& newest() { return flights_[(num_scheduled_ - 1) % kMaxInFlight]; }
+  kv::PageTable& hold();  // for pages that stay until the newest step is completed
+  static bool ends_in_flight(const Sequence& sequence);
+  static bool branches(const Step& step, const StepSample& sample);
+  Sequence* find_running(const SequenceKey& key);  // null: it has ended
+
   // The step.
+  void plan(Step& step);
   int64_t chunk_len(const Sequence& sequence, const Budget& budget) const;
   void take_chunk(Sequence& sequence, Budget& budget);
   static int num_logits(const Sequence& sequence, int64_t len);
-  void add_rows(Sequence& sequence, int64_t q_len);
-  void advance(Sequence& sequence, const StepSequence& rows);
-  void branch(Sequence& trunk, int choice, int32_t token);
-  void take_token(Sequence& sequence, const SampleResult& sample);
+  void add_rows(Step& step, Sequence& sequence, int64_t q_len);
+  void move_past(const Step& step);
+  void settle(Sequence& sequence, const StepSequence& rows);
+  void branch(Sequence& trunk, const StepSample& sample, int32_t token);
+  void take_token(Sequence& sequence, const StepSample& sample, const SampleResult& result);
 
   void check_window_invariants(const kv::WindowPages& window, const std::vector<int32_t>& holders) const;
 
@@ -145,9 +173,10 @@ class Scheduler {
   Running running_;
   int running_slots_ = 0;
   NewTokenRatio ratio_;
-  Step step_;
+  std::array<Flight, kMaxInFlight> flights_;  // in turns
+  uint64_t num_scheduled_ = 0;                // steps that were not empty
+  int num_in_flight_ = 0;
   std::vector<Chunk> chunks_;  // of the step being built
-  bool in_flight_ = false;
   SchedulerCounters counters_;
 };
 

@@ -140,28 +140,31 @@ bool Scheduler::ensure_pages(Sequence& sequence, int64_t num_tokens) {
   return sequence.pages.grow(num_tokens);
 }
 
-void Scheduler::make_room_for_decode() {
+bool Scheduler::make_room_for_decode(Step& step) {
   bool retracted = false;
   for (auto it = running_.begin(); it != running_.end();) {
     const SequenceKey key = it->first;
     Sequence& sequence = *it->second;
-    while (sequence.decodes() && !ensure_pages(sequence, sequence.num_tokens())) {
+    const bool needs_room = sequence.decodes() && !ends_in_flight(sequence);
+    while (needs_room && !ensure_pages(sequence, sequence.num_tokens())) {
+      if (num_in_flight_ > 0) return false;
       const bool alone = running_.size() == 1;
       if (alone && sequence.copy_source == kv::kNoPage) {
-        step_.outgrown.push_back(key);
+        step.outgrown.push_back(key);
         end(sequence, sequence.num_computed);
         break;
       }
       // Alone with a page to copy from, it may fit once that page is computed instead.
       Sequence& victim = alone ? sequence : pick_victim();
       const bool itself = &victim == &sequence;
-      retract(victim);
+      retract(step, victim);
       retracted = true;
       if (itself) break;
     }
     it = running_.upper_bound(key);
   }
-  if (retracted) retract_for_headroom();
+  if (retracted) retract_for_headroom(step);
+  return true;
 }
 
 Sequence& Scheduler::pick_victim() const {
@@ -173,7 +176,7 @@ Sequence& Scheduler::pick_victim() const {
   return *victim->second;
 }
 
-void Scheduler::retract_for_headroom() {
+void Scheduler::retract_for_headroom(Step& step) {
   const auto wanted = [this] {
     int64_t pages = 0;
     for (const auto& [key, sequence] : running_) {
@@ -183,7 +186,7 @@ void Scheduler::retract_for_headroom() {
     }
     return pages;
   };
-  while (running_.size() > 1 && pool_.available_pages() < wanted()) retract(pick_victim());
+  while (running_.size() > 1 && pool_.available_pages() < wanted()) retract(step, pick_victim());
   int64_t generated = 0;
   int64_t granted = 0;
   for (const auto& [key, sequence] : running_) {
@@ -193,7 +196,7 @@ void Scheduler::retract_for_headroom() {
   ratio_.on_retraction(generated, granted);
 }
 
-void Scheduler::retract(Sequence& sequence) {
+void Scheduler::retract(Step& step, Sequence& sequence) {
   ++counters_.retractions;
   std::unique_ptr<Sequence> retracted = stop_running(sequence, sequence.num_computed);
   const uint64_t cache_namespace = retracted->cache_namespace;
@@ -202,7 +205,7 @@ void Scheduler::retract(Sequence& sequence) {
   if (kv::pages_for(retracted->num_tokens(), pool_.page_size()) <= pool_.num_pages()) {
     queue_.push(std::move(retracted));
   } else {  // it lived on pages that it shared; alone it has outgrown the pool
-    step_.outgrown.push_back(retracted->key);
+    step.outgrown.push_back(retracted->key);
   }
   queue_.leave(cache_namespace);
 }
@@ -212,6 +215,7 @@ void Scheduler::retract(Sequence& sequence) {
 std::unique_ptr<Sequence> Scheduler::stop_running(Sequence& sequence, int64_t remembered) {
   remember(sequence, remembered);
   drop_copy(sequence);
+  if (sequence.num_in_flight > 0) newest().held.push_back(std::move(sequence.pages));
   sequence.pages.clear();
   running_slots_ -= sequence.num_slots();
   return std::move(running_.extract(sequence.key).mapped());
@@ -228,8 +232,15 @@ void Scheduler::remember(Sequence& sequence, int64_t num_tokens) {
   const int page_size = pool_.page_size();
   if (!options_.reuse_outputs) num_tokens = std::min(num_tokens, sequence.prompt_len);
   if (sequence.copy_source != kv::kNoPage) num_tokens = num_tokens / page_size * page_size;  // not copied yet
+  const auto pages = sequence.pages.pages().first(static_cast<size_t>(kv::pages_for(num_tokens, page_size)));
+  if (sequence.num_in_flight > 0) {  // the tree may put others in their place
+    kv::PageTable& held = hold();
+    for (const kv::PageId& page : pages) {
+      if (!pool_.in_tree(page)) held.share(std::span(&page, 1));
+    }
+  }
   tree_->insert(sequence.cache_namespace, std::span(sequence.tokens).first(static_cast<size_t>(num_tokens)),
-                sequence.pages.pages().first(static_cast<size_t>(kv::pages_for(num_tokens, page_size))));
+                pages);
 }
 
 }  // namespace bifocal::engine

@@ -20,8 +20,13 @@ struct Sequence {
   uint64_t cache_namespace = 0;
   int64_t prompt_len = 0;
   int64_t max_new_tokens = 0;
-  std::vector<int32_t> tokens;  // prompt, then what was generated
-  int64_t num_computed = 0;     // tokens whose keys and values are in pages (after copy, if one is pending)
+  // Prompt, then what was generated. kNoToken at the end: chosen by steps in flight.
+  std::vector<int32_t> tokens;
+  // Tokens whose keys and values are in pages when the copy, if one is pending, and the steps in flight are
+  // done.
+  int64_t num_computed = 0;
+  int64_t num_in_flight = 0;  // of these, rows of steps in flight
+  int32_t chosen_row = -1;    // where the last token is kNoToken: the newest step's logit row that gives it
   kv::PageTable pages;
   // The start of page num_computed / S is still to be copied from here; holds one reference to it.
   kv::PageId copy_source = kv::kNoPage;
@@ -34,6 +39,8 @@ struct Sequence {
 
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
   int64_t num_generated() const { return num_tokens() - prompt_len; }
+  int64_t num_done() const { return num_computed - num_in_flight; }
+  bool awaits_token() const { return tokens.back() == kNoToken; }
   int64_t num_pending() const {
     return num_tokens() - num_computed;
   }  // rows until the next token can be chosen

@@ -32,18 +32,21 @@ struct PageCopy {
   kv::PageId window_target = kv::kNoPage;
 };
 
-// q_len consecutive tokens of one sequence. The spans are valid until the step is completed.
+constexpr int32_t kNoToken = -1;
+
+// q_len consecutive tokens of one sequence. The spans are valid until the scheduler's next call.
 struct StepSequence {
   SequenceKey key;
   attention::Phase phase = attention::Phase::prefill;  // verify: generated tokens, computed again
   int32_t q_begin = 0;                                 // first row among the step's T rows
   int32_t q_len = 0;                                   // rows
   int32_t kv_len = 0;                 // keys after this step; row i stands at position kv_len - q_len + i
-  std::span<const int32_t> tokens;    // [q_len]
+  std::span<const int32_t> tokens;    // [q_len] the last is kNoToken if a step in flight chooses it
   std::span<const kv::PageId> pages;  // at least ceil(kv_len / S)
   int32_t logit_begin = 0;            // first of its rows among the step's R logit rows
   int32_t num_logits = 0;             // logits are wanted of its last num_logits rows, at least one
   int64_t cached_tokens = 0;          // of the prompt, found in the prefix tree when it was first admitted
+  int32_t chosen_row = -1;  // logit row of the step before that gives the last token; -1: it is known
 };
 
 // A token to be chosen from a row of logits. With n > 1 the choices of a request share the row that ends its
@@ -67,14 +70,12 @@ struct Step {
   bool empty() const { return sequences.empty(); }
 };
 
-constexpr int32_t kNoToken = -1;
-
 struct SampleResult {
   int32_t token = kNoToken;  // kNoToken only with finished: nothing was to be generated
   bool finished = false;
 };
 
-// What came of a step.
+// What came of a step. Entries of sequences that ended while it was in flight are not looked at.
 struct StepResult {
   std::vector<SampleResult> samples;  // one per Step::samples
   std::vector<uint8_t> faulted;  // [B] 1: no valid logits; the sequence ends and its pages are not reused

@@ -29,10 +29,11 @@ class CpuExecutor final : public Executor {
     return {};
   }
 
-  Status run(const StepRows& rows, const attention::StepBatch& batch) override {
+  Status submit(const StepRows& rows, const attention::StepBatch& batch) override {
     planner_->plan(batch);
     return model_.forward(rows, *planner_, cache_, logits_.get());
   }
+  Status collect() override { return {}; }
 
   const float* logits(int32_t row) const override {
     return logits_.get() + static_cast<size_t>(row) * vocab_size_;

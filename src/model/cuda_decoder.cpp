@@ -116,6 +116,7 @@ Status CudaDecoder::enqueue(const CudaStepShape& shape, const std::byte* arrays,
   embed.table_rows = spec_.vocab_size;
   embed.dim = spec_.hidden_size;
   embed.ids = ints(layout.token_ids);
+  embed.chosen = workspace_.tokens.as<int32_t>();  // of the step before
   embed.num_rows = shape.num_rows;
   embed.out = workspace_.residual.as<uint16_t>();
   BIFOCAL_RETURN_IF_ERROR(cuda::gather_rows(embed, step.first));

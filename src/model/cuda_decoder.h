@@ -24,7 +24,7 @@ struct CudaWorkspace {
   Memory inner;             // [T, I]
   Memory picked;            // [R, hidden]
   Memory logits;            // f32 [R, V]
-  Memory tokens;            // int32 [R]
+  Memory tokens;            // int32 [R], which the next step may read
   Memory sampling;          // sample_workspace_bytes
 
   static Expected<CudaWorkspace> allocate(const ModelSpec& spec, int max_tokens, int max_logit_rows);
@@ -38,7 +38,8 @@ class CudaDecoder {
               kernels::cuda::Linear linear);
 
   // Launches a step whose arrays lie at `arrays` on the device: plans, layers, logits, the token of each
-  // logit row. Neither allocates nor synchronises.
+  // logit row. Rows may stand for tokens of the step launched before (kernels/chosen_token.h). Neither
+  // allocates nor synchronises.
   Status enqueue(const CudaStepShape& shape, const std::byte* arrays, cudaStream_t stream);
 
  private:

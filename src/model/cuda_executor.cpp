@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 #include <vector>
 
 #include "base/log.h"
+#include "kernels/cuda/stamp_time.h"
 #include "kernels/cuda/stream.h"
 #include "model/cuda_decoder.h"
 #include "model/cuda_step.h"
@@ -25,6 +27,20 @@ struct CapturedStep {
   int batch = 0;
   cuda::Graph graph;
 };
+
+// What the host writes of a step and what it reads.
+struct Exchange {
+  cuda::PinnedMemory staging;  // the step's arrays
+  cuda::PinnedMemory tokens;   // int32 [R]
+  cuda::PinnedMemory span;     // DeviceSpan, with time_idle
+  cuda::Event done;            // everything is there
+  int num_logit_rows = 0;      // R
+  bool reads_logits = false;
+};
+
+// While the device works on one, the host prepares the other. The device's side needs no second: a stream
+// copies and computes in order.
+constexpr size_t kMaxInFlight = 2;
 
 class CudaExecutor final : public Executor {
  public:
@@ -48,13 +64,17 @@ class CudaExecutor final : public Executor {
   Status copy_tokens(kv::PageId source, kv::PageId target, int num_tokens) override {
     return cache_.copy_tokens(source, target, num_tokens, {stream_.get(), false, false});
   }
-  Status run(const StepRows& rows, const attention::StepBatch& batch) override;
+  Status submit(const StepRows& rows, const attention::StepBatch& batch) override;
+  Status collect() override;
+  int max_in_flight() const override { return kMaxInFlight; }
   const float* logits(int32_t row) const override {
     return host_logits_.as<float>() + static_cast<size_t>(row) * vocab_size_;
   }
   std::span<const int32_t> tokens() const override {
-    return {host_tokens_.as<int32_t>(), static_cast<size_t>(num_logit_rows_)};
+    const Exchange& last = exchange(num_collected_ - 1);
+    return {last.tokens.as<int32_t>(), static_cast<size_t>(last.num_logit_rows)};
   }
+  std::optional<int64_t> idle_before_ns() const override { return idle_before_ns_; }
   std::span<const attention::AttentionDesc> classes() const override { return planner_->classes(); }
   const attention::Router& router() const override { return planner_->router(); }
   const attention::PhaseCounters& counters(size_t class_index, Phase phase) const override {
@@ -65,12 +85,16 @@ class CudaExecutor final : public Executor {
   Status capture_steps(const std::vector<int>& batches);
   // The smallest captured step that holds this one; null when it has to run eagerly.
   const CapturedStep* find_captured(const StepRows& rows, const attention::StepBatch& batch) const;
-  Status send(const StepRows& rows, const attention::StepBatch& batch, const CudaStepShape& shape);
-  Status fetch(const StepRows& rows);
+  Status enqueue(const CudaStepShape& shape);
+  Status check(const StepRows& rows) const;
+  Status send(const StepRows& rows, const attention::StepBatch& batch, const CudaStepShape& shape,
+              const Exchange& step);
+  Status fetch(const StepRows& rows, const Exchange& step);
+  Exchange& exchange(uint64_t step) { return exchanges_[step % kMaxInFlight]; }
+  const Exchange& exchange(uint64_t step) const { return exchanges_[step % kMaxInFlight]; }
   int max_table_stride() const {
     return (options_.limits.max_kv_len + cache_.page_size() - 1) / cache_.page_size();
   }
-  Status synchronize() { return cuda::to_status(cudaStreamSynchronize(stream_.get()), "a step on the GPU"); }
 
   const ModelSpec& spec_;
   ExecutorOptions options_;
@@ -79,13 +103,16 @@ class CudaExecutor final : public Executor {
   CudaWorkspace workspace_;
   size_t vocab_size_;
   cuda::Stream stream_;
-  cuda::PinnedMemory staging_;      // a step's arrays, and
-  cuda::DeviceMemory arrays_;       // the same on the device
+  std::array<Exchange, kMaxInFlight> exchanges_;
+  cuda::DeviceMemory arrays_;       // a step's arrays
+  cuda::DeviceMemory span_;         // DeviceSpan, with time_idle
   cuda::PinnedMemory host_logits_;  // f32 [R, V]
-  cuda::PinnedMemory host_tokens_;  // int32 [R]
   std::unique_ptr<CudaDecoder> decoder_;
   std::vector<CapturedStep> captured_;  // by batch
-  int num_logit_rows_ = 0;              // of the last step
+  uint64_t num_submitted_ = 0;
+  uint64_t num_collected_ = 0;
+  std::optional<int64_t> last_end_ns_;  // of the step collected last, in the device's time
+  std::optional<int64_t> idle_before_ns_;
 };
 
 // The largest step that the limits allow, every row of it being verified.
@@ -103,12 +130,19 @@ Status CudaExecutor::open(const CudaWeights& weights, const AttentionClasses& cl
   BIFOCAL_ASSIGN_OR_RETURN(stream_, cuda::make_stream());
   const auto bytes =
       static_cast<size_t>(max_step_bytes(options_.limits, options_.max_logit_rows, max_table_stride()));
-  BIFOCAL_ASSIGN_OR_RETURN(staging_, cuda::PinnedMemory::allocate(bytes));
   BIFOCAL_ASSIGN_OR_RETURN(arrays_, cuda::DeviceMemory::allocate(bytes));
+  if (options_.time_idle) {
+    BIFOCAL_ASSIGN_OR_RETURN(span_, cuda::DeviceMemory::allocate(sizeof(cuda::DeviceSpan)));
+  }
   const auto max_logit_rows = static_cast<size_t>(options_.max_logit_rows);
   BIFOCAL_ASSIGN_OR_RETURN(host_logits_,
                            cuda::PinnedMemory::allocate(max_logit_rows * vocab_size_ * sizeof(float)));
-  BIFOCAL_ASSIGN_OR_RETURN(host_tokens_, cuda::PinnedMemory::allocate(max_logit_rows * sizeof(int32_t)));
+  for (Exchange& each : exchanges_) {
+    BIFOCAL_ASSIGN_OR_RETURN(each.staging, cuda::PinnedMemory::allocate(bytes));
+    BIFOCAL_ASSIGN_OR_RETURN(each.tokens, cuda::PinnedMemory::allocate(max_logit_rows * sizeof(int32_t)));
+    BIFOCAL_ASSIGN_OR_RETURN(each.span, cuda::PinnedMemory::allocate(span_.bytes()));
+    BIFOCAL_ASSIGN_OR_RETURN(each.done, cuda::make_event());
+  }
   cuda::LinearOptions linear_options;
   linear_options.deterministic = options_.attention.deterministic;
   linear_options.table = linear_table;
@@ -130,11 +164,10 @@ Status CudaExecutor::capture_steps(const std::vector<int>& batches) {
     for (const int batch : batches) {
       const CudaStepShape shape = decode_shape(batch, max_table_stride());
       // Once for real, on padding alone: kernels are loaded and algorithms chosen outside of the capture.
-      BIFOCAL_RETURN_IF_ERROR(send({}, {}, shape));
-      BIFOCAL_RETURN_IF_ERROR(decoder_->enqueue(shape, arrays_.as<std::byte>(), stream_.get()));
-      BIFOCAL_RETURN_IF_ERROR(synchronize());
-      auto graph = cuda::capture(
-          stream_, [&] { return decoder_->enqueue(shape, arrays_.as<std::byte>(), stream_.get()); });
+      BIFOCAL_RETURN_IF_ERROR(send({}, {}, shape, exchanges_.front()));
+      BIFOCAL_RETURN_IF_ERROR(enqueue(shape));
+      BIFOCAL_RETURN_IF_ERROR(cuda::wait(stream_, "a decode step of padding"));
+      auto graph = cuda::capture(stream_, [&] { return enqueue(shape); });
       if (!graph.ok()) {
         return graph.status().with_context(
             fmt::format("capturing decode steps of {} sequences (--disable-cuda-graph avoids it)", batch));
@@ -164,54 +197,94 @@ const CapturedStep* CudaExecutor::find_captured(const StepRows& rows,
   return found == captured_.end() ? nullptr : &*found;
 }
 
-Status CudaExecutor::send(const StepRows& rows, const attention::StepBatch& batch,
-                          const CudaStepShape& shape) {
-  const CudaStepLayout layout(shape);
-  if (static_cast<size_t>(layout.num_bytes) > staging_.bytes()) {
-    return internal_error(fmt::format("a step of {} rows and {} sequences takes {} bytes, prepared for {}",
-                                      shape.num_rows, shape.total_seqs(), layout.num_bytes,
-                                      staging_.bytes()));
-  }
-  write_step(rows, batch, shape, layout, staging_.as<std::byte>());
-  return cuda::to_status(
-      cudaMemcpyAsync(arrays_.as<void>(), staging_.as<void>(), static_cast<size_t>(layout.num_bytes),
-                      cudaMemcpyHostToDevice, stream_.get()),
-      "sending a step to the GPU");
+Status CudaExecutor::enqueue(const CudaStepShape& shape) {
+  if (!options_.time_idle) return decoder_->enqueue(shape, arrays_.as<std::byte>(), stream_.get());
+  auto* span = span_.as<cuda::DeviceSpan>();
+  BIFOCAL_RETURN_IF_ERROR(cuda::stamp_time(&span->begin_ns, {stream_.get(), false, false}));
+  BIFOCAL_RETURN_IF_ERROR(decoder_->enqueue(shape, arrays_.as<std::byte>(), stream_.get()));
+  return cuda::stamp_time(&span->end_ns, {stream_.get(), false, false});
 }
 
-Status CudaExecutor::run(const StepRows& rows, const attention::StepBatch& batch) {
-  BIFOCAL_RETURN_IF_ERROR(
-      check_step(rows, spec_.vocab_size, options_.limits.max_tokens, int64_t{num_pages()} * page_size(), 0));
-  if (rows.logit_rows.size() > static_cast<size_t>(options_.max_logit_rows)) {
-    return internal_error(fmt::format("a step of {} logit rows, prepared for {}", rows.logit_rows.size(),
-                                      options_.max_logit_rows));
+Status CudaExecutor::check(const StepRows& rows) const {
+  const uint64_t in_flight = num_submitted_ - num_collected_;
+  if (in_flight == kMaxInFlight) return internal_error("a step more than may be in flight");
+  const Exchange* before = in_flight > 0 ? &exchange(num_submitted_ - 1) : nullptr;
+  if (before != nullptr && before->reads_logits) {
+    return internal_error("a step behind one whose logits are still to be read");
   }
-  num_logit_rows_ = static_cast<int>(rows.logit_rows.size());
-  if (const CapturedStep* step = find_captured(rows, batch)) {
-    BIFOCAL_RETURN_IF_ERROR(send(rows, batch, decode_shape(step->batch, max_table_stride())));
-    BIFOCAL_RETURN_IF_ERROR(cuda::launch(step->graph, stream_));
+  BIFOCAL_RETURN_IF_ERROR(check_step(rows, spec_.vocab_size, options_.limits.max_tokens,
+                                     int64_t{num_pages()} * page_size(), 0,
+                                     before != nullptr ? before->num_logit_rows : 0));
+  if (rows.logit_rows.size() <= static_cast<size_t>(options_.max_logit_rows)) return {};
+  return internal_error(fmt::format("a step of {} logit rows, prepared for {}", rows.logit_rows.size(),
+                                    options_.max_logit_rows));
+}
+
+Status CudaExecutor::submit(const StepRows& rows, const attention::StepBatch& batch) {
+  BIFOCAL_RETURN_IF_ERROR(check(rows));
+  Exchange& step = exchange(num_submitted_);
+  if (const CapturedStep* captured = find_captured(rows, batch)) {
+    BIFOCAL_RETURN_IF_ERROR(send(rows, batch, decode_shape(captured->batch, max_table_stride()), step));
+    BIFOCAL_RETURN_IF_ERROR(cuda::launch(captured->graph, stream_));
   } else {
     const CudaStepShape shape = shape_of(rows, batch);
-    BIFOCAL_RETURN_IF_ERROR(send(rows, batch, shape));
-    BIFOCAL_RETURN_IF_ERROR(decoder_->enqueue(shape, arrays_.as<std::byte>(), stream_.get()));
+    BIFOCAL_RETURN_IF_ERROR(send(rows, batch, shape, step));
+    BIFOCAL_RETURN_IF_ERROR(enqueue(shape));
   }
   std::array<int, attention::kNumPhases> counted{};
   for (size_t i = 0; i < batch.phases.size(); ++i) {
     counted[static_cast<size_t>(batch.phases[i])] += batch.q_len[i];
   }
   planner_->count(counted);
-  BIFOCAL_RETURN_IF_ERROR(fetch(rows));
-  return synchronize();
+  step.num_logit_rows = static_cast<int>(rows.logit_rows.size());
+  step.reads_logits = rows.read_logits.empty() ? step.num_logit_rows > 0
+                                               : std::count(rows.read_logits.begin(), rows.read_logits.end(),
+                                                            uint8_t{0}) < step.num_logit_rows;
+  BIFOCAL_RETURN_IF_ERROR(fetch(rows, step));
+  BIFOCAL_RETURN_IF_ERROR(cuda::record(step.done, stream_));
+  ++num_submitted_;
+  return {};
 }
 
-Status CudaExecutor::fetch(const StepRows& rows) {
+Status CudaExecutor::collect() {
+  if (num_collected_ == num_submitted_) return internal_error("no step is in flight");
+  const Exchange& step = exchange(num_collected_);
+  BIFOCAL_RETURN_IF_ERROR(cuda::wait(step.done, "a step on the GPU"));
+  ++num_collected_;
+  if (!options_.time_idle) return {};
+  const auto& span = *step.span.as<cuda::DeviceSpan>();
+  idle_before_ns_.reset();
+  if (last_end_ns_) idle_before_ns_ = span.begin_ns - *last_end_ns_;
+  last_end_ns_ = span.end_ns;
+  return {};
+}
+
+Status CudaExecutor::send(const StepRows& rows, const attention::StepBatch& batch, const CudaStepShape& shape,
+                          const Exchange& step) {
+  const CudaStepLayout layout(shape);
+  if (static_cast<size_t>(layout.num_bytes) > step.staging.bytes()) {
+    return internal_error(fmt::format("a step of {} rows and {} sequences takes {} bytes, prepared for {}",
+                                      shape.num_rows, shape.total_seqs(), layout.num_bytes,
+                                      step.staging.bytes()));
+  }
+  write_step(rows, batch, shape, layout, step.staging.as<std::byte>());
+  return cuda::to_status(
+      cudaMemcpyAsync(arrays_.as<void>(), step.staging.as<void>(), static_cast<size_t>(layout.num_bytes),
+                      cudaMemcpyHostToDevice, stream_.get()),
+      "sending a step to the GPU");
+}
+
+Status CudaExecutor::fetch(const StepRows& rows, const Exchange& step) {
   const auto copy = [&](void* to, const void* from, size_t bytes) {
     return cuda::to_status(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_.get()),
                            "fetching a step's results");
   };
   const size_t count = rows.logit_rows.size();
   BIFOCAL_RETURN_IF_ERROR(
-      copy(host_tokens_.as<void>(), workspace_.tokens.as<void>(), count * sizeof(int32_t)));
+      copy(step.tokens.as<void>(), workspace_.tokens.as<void>(), count * sizeof(int32_t)));
+  if (options_.time_idle) {
+    BIFOCAL_RETURN_IF_ERROR(copy(step.span.as<void>(), span_.as<void>(), span_.bytes()));
+  }
   const auto wanted = [&](size_t row) { return rows.read_logits.empty() || rows.read_logits[row] != 0; };
   for (size_t begin = 0; begin < count;) {
     size_t end = begin;

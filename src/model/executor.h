@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "attention/planner.h"
 #include "base/status.h"
+#include "kernels/chosen_token.h"
 #include "kernels/sample_params.h"
 #include "kv/page_id.h"
 
@@ -13,7 +15,9 @@ namespace bifocal::model {
 
 // The token rows of a step: T rows, sequences one after another.
 struct StepRows {
-  std::span<const int32_t> token_ids;   // [T]
+  // [T]; or kernels::chosen_at(r): what the step before chose at its logit row r, if that was submitted
+  // and is not collected.
+  std::span<const int32_t> token_ids;
   std::span<const int32_t> positions;   // [T]
   std::span<const int64_t> kv_slots;    // [T] page * page_size + token in page
   std::span<const int32_t> logit_rows;  // [R] rows whose logits are wanted
@@ -37,6 +41,7 @@ struct ExecutorOptions {
   int max_logit_rows = 0;        // R of a step
   int num_pages = 0;             // of the cache
   int num_window_pages = 0;      // of layers with a window; 0: these have no pages of their own
+  bool time_idle = false;        // measure Executor::idle_before_ns()
 };
 
 constexpr int32_t kUnsoundRow = -1;
@@ -57,14 +62,27 @@ class Executor {
     return internal_error("this executor has no window pages");
   }
 
-  // One step. The results below are its own, and undefined after an error.
-  virtual Status run(const StepRows& rows, const attention::StepBatch& batch) = 0;
+  // Begins a step; the arrays are the caller's again. Steps run in the order in which they are submitted.
+  virtual Status submit(const StepRows& rows, const attention::StepBatch& batch) = 0;
+  // Waits for the oldest step that is not collected. The results below are its own until the next submit(),
+  // and undefined after an error.
+  virtual Status collect() = 0;
+  // How many steps may be submitted and not collected. 2: the device runs one while the host prepares the
+  // next. A step whose logits are read is collected before the next is submitted.
+  virtual int max_in_flight() const { return 1; }
+  Status run(const StepRows& rows, const attention::StepBatch& batch) {
+    BIFOCAL_RETURN_IF_ERROR(submit(rows, batch));
+    return collect();
+  }
 
   // f32 [V] of logit row `row`, on the host.
   virtual const float* logits(int32_t row) const = 0;
   // [R] the rows' tokens, chosen as StepRows::sampling says; kUnsoundRow where a row has a NaN, +Inf or
   // nothing finite. Empty where the device leaves that to the reader of the logits.
   virtual std::span<const int32_t> tokens() const = 0;
+  // How long the device computed nothing before this step, from the end of the step before. Empty where it
+  // isn't measured, and for the first step.
+  virtual std::optional<int64_t> idle_before_ns() const { return std::nullopt; }
 
   virtual std::span<const attention::AttentionDesc> classes() const = 0;
   virtual const attention::Router& router() const = 0;

@@ -21,7 +21,7 @@ Status check_slots(std::span<const int64_t> slots, size_t num_tokens, int64_t nu
 }  // namespace
 
 Status check_step(const StepRows& rows, int vocab_size, int max_tokens, int64_t num_slots,
-                  int64_t num_window_slots) {
+                  int64_t num_window_slots, int num_chosen) {
   const size_t num_tokens = rows.token_ids.size();
   if (num_tokens > static_cast<size_t>(max_tokens) || rows.positions.size() != num_tokens ||
       rows.logit_rows.size() > num_tokens) {
@@ -30,9 +30,12 @@ Status check_step(const StepRows& rows, int vocab_size, int max_tokens, int64_t 
                     rows.positions.size(), rows.logit_rows.size(), max_tokens));
   }
   for (size_t t = 0; t < num_tokens; ++t) {
-    if (rows.token_ids[t] < 0 || rows.token_ids[t] >= vocab_size) {
+    const int32_t id = rows.token_ids[t];
+    const bool chosen = id <= kernels::kFirstChosen && kernels::kFirstChosen - id < num_chosen;
+    if (!chosen && (id < 0 || id >= vocab_size)) {
       return internal_error(
-          fmt::format("row {}: token id {}, vocabulary {}", t, rows.token_ids[t], vocab_size));
+          fmt::format("row {}: token id {}, vocabulary {}, {} tokens chosen by a step in flight", t, id,
+                      vocab_size, num_chosen));
     }
     if (rows.positions[t] < 0) {
       return internal_error(fmt::format("row {}: position {}", t, rows.positions[t]));

@@ -29,12 +29,14 @@ class WatchedExecutor final : public model::Executor {
   Status copy_tokens(kv::PageId source, kv::PageId target, int num_tokens) override {
     return inner_->copy_tokens(source, target, num_tokens);
   }
-  Status run(const model::StepRows& rows, const attention::StepBatch& batch) override {
+  Status submit(const model::StepRows& rows, const attention::StepBatch& batch) override {
     model::StepRows changed = rows;
     if (watch_.on_host) changed.read_logits = {};
     for (const uint8_t read : changed.read_logits) watch_.read_rows += read;
-    return inner_->run(changed, batch);
+    return inner_->submit(changed, batch);
   }
+  Status collect() override { return inner_->collect(); }
+  int max_in_flight() const override { return watch_.on_host ? 1 : inner_->max_in_flight(); }
   const float* logits(int32_t row) const override { return inner_->logits(row); }
   std::span<const int32_t> tokens() const override {
     return watch_.on_host ? std::span<const int32_t>() : inner_->tokens();
@@ -69,7 +71,8 @@ std::vector<GenerateRequest> mixed_requests() {
   return requests;
 }
 
-std::vector<std::vector<int32_t>> generate(Watch& watch, const std::vector<GenerateRequest>& requests) {
+std::vector<std::vector<int32_t>> generate(Watch& watch, const std::vector<GenerateRequest>& requests,
+                                           bool overlap = true) {
   Progress::set_enabled(false);
   EngineOptions options = small_options();
   options.page_size = 64;
@@ -77,6 +80,7 @@ std::vector<std::vector<int32_t>> generate(Watch& watch, const std::vector<Gener
   options.attention.device = DeviceKind::cuda;
   options.max_total_tokens = 16384;
   options.max_running_requests = 48;  // more than one group of captured steps, and some wait
+  options.overlap_schedule = overlap;
   model::LoadOptions load;
   load.path = std::string(BIFOCAL_SOURCE_DIR) + "/models/tiny-qwen3";
   load.device = DeviceKind::cuda;
@@ -90,6 +94,7 @@ std::vector<std::vector<int32_t>> generate(Watch& watch, const std::vector<Gener
       Engine::create(std::make_unique<WatchedModel>(std::move(loaded->model), watch), nullptr, options);
   EXPECT_TRUE(engine.ok()) << engine.status().message();
   if (!engine.ok()) return {};
+  EXPECT_EQ((*engine)->options().overlap_schedule, overlap && !watch.on_host);
   std::vector<std::shared_ptr<Collector>> collectors;
   for (const GenerateRequest& request : requests) {
     collectors.push_back(submit(**engine, request));
@@ -118,6 +123,26 @@ TEST(CudaSampling, TheDeviceChoosesTheHostsTokens) {
     EXPECT_EQ(got[i].size(), static_cast<size_t>(requests[i].sampling.max_new_tokens));
   }
   EXPECT_EQ(device.read_rows, 0);
+}
+
+// Some end early, some have choices or need logits, so that steps overlap and wait in turns.
+TEST(CudaOverlap, TheSameTokensAsOneStepAfterAnother) {
+  const Status gpu = model::find_cuda_device().status();
+  if (!gpu.ok()) GTEST_SKIP() << gpu.message();
+  auto requests = mixed_requests();
+  for (size_t i = 0; i < requests.size(); ++i) {
+    SamplingParams& sampling = requests[i].sampling;
+    sampling.max_new_tokens = 10 + static_cast<int64_t>(i * 5 % 90);
+    for (int32_t token = 0; i % 3 == 0 && token < 40; ++token) sampling.stop_token_ids.push_back(50 * token);
+    sampling.n = i % 11 == 4 ? 2 : 1;
+    requests[i].return_logprob = i % 13 == 5;
+  }
+  Watch apart;
+  Watch overlapped;
+  const auto expected = generate(apart, requests, false);
+  const auto got = generate(overlapped, requests, true);
+  ASSERT_EQ(got.size(), requests.size());
+  EXPECT_EQ(got, expected);
 }
 
 }  // namespace

@@ -2,119 +2,12 @@
 // only where they are asked for, and a device can fail for good.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
 #include <latch>
-#include <limits>
 
-#include "engine/engine_harness.h"
-#include "engine/sampler.h"
-#include "engine/wrapped_model.h"
-#include "kv/kv_cache.h"
+#include "engine/remote_executor.h"
 
 namespace bifocal::engine {
 namespace {
-
-// What a device would do differently.
-struct DeviceBehaviour {
-  Status copy_error;                 // of every page copy
-  int64_t fail_at = -1;              // this step and all after it fail: CUDA's errors are sticky
-  std::latch* submitted = nullptr;   // no step runs before
-  int64_t steps = 0;                 // that ran
-  int64_t read_rows = 0;             // logit rows that were asked for
-  int64_t rows = 0;                  // and all of them
-  std::vector<int32_t> empty_after;  // tokens after which the row is unsound
-};
-
-class RemoteExecutor final : public model::Executor {
- public:
-  RemoteExecutor(std::unique_ptr<model::Executor> inner, DeviceBehaviour& behaviour)
-      : inner_(std::move(inner)), behaviour_(behaviour), logits_(size_t{512} * kFakeVocab) {}
-
-  int num_pages() const override { return inner_->num_pages(); }
-  int page_size() const override { return inner_->page_size(); }
-  Status copy_tokens(kv::PageId source, kv::PageId target, int num_tokens) override {
-    if (!behaviour_.copy_error.ok()) return behaviour_.copy_error;
-    return inner_->copy_tokens(source, target, num_tokens);
-  }
-  Status run(const model::StepRows& rows, const attention::StepBatch& batch) override {
-    if (behaviour_.submitted != nullptr) behaviour_.submitted->wait();
-    if (behaviour_.steps++ == behaviour_.fail_at) failed_ = true;
-    if (failed_) return internal_error("decode attention: cudaErrorIllegalAddress");
-    BIFOCAL_RETURN_IF_ERROR(inner_->run(rows, batch));
-    const size_t num_rows = rows.logit_rows.size();
-    EXPECT_EQ(rows.read_logits.size(), num_rows);
-    std::fill(logits_.begin(), logits_.end(), std::numeric_limits<float>::quiet_NaN());
-    EXPECT_EQ(rows.sampling.size(), num_rows);
-    tokens_.assign(num_rows, model::kUnsoundRow);
-    for (size_t r = 0; r < num_rows; ++r) {
-      const float* from = inner_->logits(static_cast<int32_t>(r));
-      ++behaviour_.rows;
-      if (rows.read_logits[r] != 0) {
-        ++behaviour_.read_rows;
-        std::copy_n(from, kFakeVocab, logits_.begin() + static_cast<ptrdiff_t>(r * kFakeVocab));
-      }
-      const int32_t token = rows.token_ids[static_cast<size_t>(rows.logit_rows[r])];
-      if (std::count(behaviour_.empty_after.begin(), behaviour_.empty_after.end(), token) == 0) {
-        tokens_[r] = choose(from, rows.sampling[r]);
-      }
-    }
-    return {};
-  }
-  const float* logits(int32_t row) const override {
-    return logits_.data() + static_cast<size_t>(row) * kFakeVocab;
-  }
-  std::span<const int32_t> tokens() const override { return tokens_; }
-  std::span<const attention::AttentionDesc> classes() const override { return inner_->classes(); }
-  const attention::Router& router() const override { return inner_->router(); }
-  const attention::PhaseCounters& counters(size_t class_index, attention::Phase phase) const override {
-    return inner_->counters(class_index, phase);
-  }
-
- private:
-  static int32_t choose(const float* logits, const kernels::SampleParams& how) {
-    SamplingParams params;
-    params.temperature = how.temperature;
-    params.top_p = how.top_p;
-    params.min_p = how.min_p;
-    params.top_k = how.top_k;
-    SampleTask task;
-    task.logits = logits;
-    task.params = &params;
-    task.seed = how.seed;
-    task.position = how.position;
-    SampleOutcome outcome;
-    ThreadPool pool(1);
-    Sampler(kFakeVocab, 1).run({&task, 1}, {&outcome, 1}, pool);
-    return outcome.valid ? outcome.token.id : model::kUnsoundRow;
-  }
-
-  std::unique_ptr<model::Executor> inner_;
-  DeviceBehaviour& behaviour_;
-  std::vector<float> logits_;
-  std::vector<int32_t> tokens_;
-  bool failed_ = false;
-};
-
-using RemoteModel = WrappedModel<RemoteExecutor, DeviceBehaviour>;
-
-struct RemoteEngine {
-  explicit RemoteEngine(EngineOptions options = small_options()) {
-    auto fake = std::make_unique<FakeModel>(options.kv_dtype, options.page_size, options.pool);
-    auto created =
-        Engine::create(std::make_unique<RemoteModel>(std::move(fake), behaviour), nullptr, options);
-    EXPECT_TRUE(created.ok()) << created.status().message();
-    engine = std::move(*created);
-  }
-  std::shared_ptr<Collector> submit(GenerateRequest request) {
-    return engine::submit(*engine, std::move(request));
-  }
-  Collector::Output generate(GenerateRequest request) {
-    return engine::generate(*engine, std::move(request));
-  }
-  DeviceBehaviour behaviour;  // outlives the engine
-  std::unique_ptr<Engine> engine;
-};
 
 const std::vector<int32_t> kPrompt = {4, 8, 15, 16, 23, 42, 7};
 

@@ -104,6 +104,63 @@ TEST(Scheduler, PrefillsThenDecodes) {
   EXPECT_EQ(bench.pool.owned_pages(), 0);
 }
 
+TEST(Scheduler, PlansBehindAStepInFlightAsIfAllGoOn) {
+  Bench bench(8, 4);
+  bench.submit(prompt_of(6), 3);
+  bench.submit(prompt_of(6, 100), 1);
+  const Step& prompts = bench.step();
+  const Step& second = bench.step();
+  EXPECT_EQ(bench.scheduler.num_in_flight(), 2);
+  ASSERT_EQ(second.sequences.size(), 1U) << "the other one ends with its first token, whatever that is";
+  const StepSequence& rows = second.sequences[0];
+  EXPECT_EQ(rows.phase, Phase::decode);
+  EXPECT_EQ(rows.kv_len, 7);
+  EXPECT_EQ(rows.tokens[0], kNoToken);
+  EXPECT_EQ(rows.chosen_row, prompts.samples[0].logit_row);
+  bench.complete(prompts);
+  EXPECT_EQ(bench.scheduler.num_running(), 1);
+  const Step& third = bench.step();
+  ASSERT_EQ(third.sequences.size(), 1U);
+  EXPECT_EQ(third.sequences[0].chosen_row, second.samples[0].logit_row);
+  bench.complete(second);
+  EXPECT_TRUE(bench.step().empty()) << "its third token is in flight";
+  bench.complete(third);
+  EXPECT_TRUE(bench.scheduler.idle());
+  EXPECT_EQ(bench.pool.owned_pages(), 0);
+}
+
+TEST(Scheduler, PagesOutliveTheirSequenceInAStepInFlight) {
+  Bench bench(2, 4);
+  const RequestKey request = bench.submit(prompt_of(5), 9);
+  const Step& step = bench.step();
+  bench.scheduler.cancel(request);
+  bench.scheduler.check_invariants();
+  EXPECT_TRUE(bench.scheduler.idle());
+  EXPECT_EQ(bench.pool.owned_pages(), 2);
+  bench.submit(prompt_of(5, 100), 1);
+  EXPECT_TRUE(bench.step().empty()) << "no page is free yet";
+  bench.complete(step);
+  EXPECT_EQ(bench.pool.owned_pages(), 0);
+  EXPECT_EQ(bench.run_until_idle(), 1);
+}
+
+TEST(Scheduler, ARetractionWaitsForTheStepInFlight) {
+  SchedulerOptions options;
+  options.conservativeness = 0;
+  Bench bench(4, 4, options, false);
+  bench.submit(prompt_of(7), 8);
+  bench.submit(prompt_of(7), 8);
+  bench.run_step();  // position 7 fills the second page of both
+  const Step& step = bench.step();
+  EXPECT_TRUE(bench.step().empty());
+  EXPECT_EQ(bench.scheduler.counters().retractions, 0U);
+  bench.complete(step);
+  bench.run_step();
+  EXPECT_EQ(bench.scheduler.counters().retractions, 1U);
+  bench.run_until_idle();
+  EXPECT_EQ(bench.finished.size(), 2U);
+}
+
 TEST(Scheduler, WindowsBoundHowManyRunTogether) {
   // A window of 9 keys lies in three pages of four; with one to copy from, a sequence takes four of ten.
   Bench bench(100, 4, {}, true, {9, 10});

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <set>
 #include <stdexcept>
@@ -43,7 +44,8 @@ struct Config {
   int max_new_tokens;
   SchedulerOptions scheduler;
   kv::WindowLimits window;
-  int max_choices;  // of a request
+  int max_choices;    // of a request
+  int ahead_percent;  // of the steps, those behind which the next is planned before they are collected
 };
 
 Config draw_config(SplitMix64& random) {
@@ -67,6 +69,7 @@ Config draw_config(SplitMix64& random) {
   c.scheduler.reuse_outputs = random.below(3) != 0;
   c.scheduler.conservativeness = 0.5 * pick({0, 1, 2});
   c.max_choices = c.scheduler.max_running;
+  c.ahead_percent = pick({0, 100, 100, 70});
   if (random.below(3) == 0) return c;
   c.window.window = pick({1, 2, 5, 8, 20, 50});
   // From a single choice's to as many as pages.
@@ -90,8 +93,16 @@ struct Client {
   int64_t next_logit = kNoLogits;  // first prompt position whose logits have not been seen
   int64_t abort_at_ns = -1;
   std::map<int, std::vector<int32_t>> live;  // choice -> prompt and output
+  std::map<int, std::vector<int32_t>> over;  // likewise, of those that have ended
   bool admitted = false;
   bool submitted = false;
+};
+
+// A step on the device: what was handed over with it.
+struct Submitted {
+  Step step;  // its spans lead into
+  std::vector<std::vector<int32_t>> tokens;
+  std::vector<std::vector<kv::PageId>> pages;
 };
 
 uint64_t root_hash(uint64_t cache_namespace) {
@@ -111,7 +122,8 @@ class Simulation {
         scheduler_(config_.scheduler, pool_, config_.share_prefixes ? &tree_ : nullptr),
         kv_(static_cast<size_t>(config_.num_pages * config_.page_size), 0),
         by_prefill_(kv_.size(), 0),
-        window_kv_(static_cast<size_t>(config_.window.num_pages * config_.page_size), kPoison) {}
+        window_kv_(static_cast<size_t>(config_.window.num_pages * config_.page_size), kPoison),
+        poisoned_(static_cast<size_t>(config_.num_pages), false) {}
 
   SimulationResult run() {
     try {
@@ -137,20 +149,26 @@ class Simulation {
       abort_due();
       const Step& step = scheduler_.schedule();
       scheduler_.check_invariants();
+      poison_free_pages();
       for (const SequenceKey& key : step.outgrown) outgrow(key);
-      if (step.empty()) {
+      size_t stay = 0;  // steps that go on while the next is planned
+      if (!step.empty()) {
+        ++result_.steps;
+        check_step(step);
+        clock_.advance_ns(1'000'000 + 10'000 * step.num_rows);
+        if (!device_.empty()) ++result_.planned_ahead;
+        submit(step);
+        const bool may_stay = window() == nullptr;
+        stay = may_stay && random_.below(100) < static_cast<uint64_t>(config_.ahead_percent) ? 1 : 0;
+      } else if (device_.empty()) {
         expect(scheduler_.idle() || !step.outgrown.empty(), "an empty step while requests wait");
         if (scheduler_.idle() && arrived < clients_.size()) {
           clock_.advance_ns(std::max<int64_t>(1, arrivals_ns_[arrived] - clock_.now_ns()));
         }
-        continue;
       }
-      ++result_.steps;
-      check_step(step);
-      execute(step);
-      scheduler_.check_invariants();
-      clock_.advance_ns(1'000'000 + 10'000 * step.num_rows);
+      while (device_.size() > stay) collect();
     }
+    while (!device_.empty()) collect();
     expect(scheduler_.idle(), "all clients are done and the scheduler is not idle");
     expect(pool_.owned_pages() == 0, "pages are held at idle");
     expect(config_.share_prefixes || pool_.free_pages() == pool_.num_pages(),
@@ -236,13 +254,39 @@ class Simulation {
       Client& c = clients_[i];
       if (!c.submitted || c.live.empty() || c.abort_at_ns < 0 || c.abort_at_ns > clock_.now_ns()) continue;
       scheduler_.cancel(i);
-      num_live_ -= static_cast<int>(c.live.size());
-      c.live.clear();
+      end_all(c);
       ++result_.aborts;
     }
+    poison_free_pages();
+  }
+
+  void end_choice(Client& c, int choice) {
+    auto ended = c.live.extract(choice);
+    if (ended.empty()) return;
+    --num_live_;
+    c.over.insert(std::move(ended));
+  }
+  void end_all(Client& c) {
+    while (!c.live.empty()) end_choice(c, c.live.begin()->first);
   }
 
   // --- one step ---
+
+  void submit(const Step& step) {
+    Submitted& submitted = device_.emplace_back();
+    submitted.step = step;
+    for (StepSequence& s : submitted.step.sequences) {
+      s.tokens = submitted.tokens.emplace_back(s.tokens.begin(), s.tokens.end());
+      s.pages = submitted.pages.emplace_back(s.pages.begin(), s.pages.end());
+    }
+  }
+
+  // The device runs a step no sooner than its results are asked for.
+  void collect() {
+    execute(device_.front());
+    device_.pop_front();
+    scheduler_.check_invariants();
+  }
 
   void check_step(const Step& step) {
     std::set<kv::PageId> sources;
@@ -257,6 +301,7 @@ class Simulation {
     std::set<std::pair<kv::PageId, int64_t>> written;
     int prefill_rows = 0, decode_rows = 0, rows = 0, logits = 0, last_place = 0;
     for (const StepSequence& s : step.sequences) {
+      check_order(s.key.request, clients_.at(s.key.request));
       expect(s.q_begin == rows && s.logit_begin == logits, "rows are not laid out one after another");
       expect(s.q_len >= 1 && s.q_len == static_cast<int32_t>(s.tokens.size()), "rows without tokens");
       expect(s.num_logits >= 1 && s.num_logits <= s.q_len, "logits of rows that are not there");
@@ -270,6 +315,9 @@ class Simulation {
       expect(place == 0 ? s.kv_len <= prompt_len : s.kv_len - s.q_len >= prompt_len,
              "a row in the wrong phase");
       expect(!decode || s.q_len == 1, "a decode of several rows");
+      const int64_t outputs = std::max<int64_t>(0, clients_.at(s.key.request).max_new_tokens - 1);
+      expect(s.kv_len <= prompt_len + outputs, "a row behind the last token");
+      expect((s.tokens.back() == kNoToken) == (s.chosen_row >= 0), "a token that nobody gives");
       rows += s.q_len;
       logits += s.num_logits;
       for (int64_t p = s.kv_len - s.q_len; p < s.kv_len; ++p) {
@@ -289,7 +337,8 @@ class Simulation {
     if (prefill_rows > 0 && decode_rows > 0) ++result_.mixed_steps;
   }
 
-  void execute(const Step& step) {
+  void execute(Submitted& submitted) {
+    const Step& step = submitted.step;
     for (const PageCopy& copy : step.copies) {
       for (int t = 0; t < copy.num_tokens; ++t) {
         const size_t source = index(copy.source, t);
@@ -302,25 +351,31 @@ class Simulation {
     }
     StepResult result;
     std::vector<kv::PageId> fresh;  // pages of faulted sequences that the tree doesn't know
-    for (const StepSequence& s : step.sequences) {
+    for (size_t i = 0; i < step.sequences.size(); ++i) {
+      const StepSequence& s = step.sequences[i];
       Client& c = clients_.at(s.key.request);
-      check_order(s.key.request, c);
+      if (s.chosen_row >= 0) submitted.tokens[i].back() = chosen_.at(static_cast<size_t>(s.chosen_row));
       write_and_check(s, c);
-      see_logits(s, c);
+      const bool over = c.over.contains(s.key.choice) || c.live.empty();
+      if (!over) see_logits(s, c);
       const bool fault = random_.below(1000) < static_cast<uint64_t>(config_.fault_per_mille);
       result.faulted.push_back(fault ? 1 : 0);
-      if (!fault) continue;
+      result_.rows_too_far += over ? 1 : 0;
+      if (!fault || over) continue;
       ++result_.faults;
       for (const kv::PageId page : s.pages) {
         if (!pool_.in_tree(page)) fresh.push_back(page);
       }
     }
+    chosen_.assign(static_cast<size_t>(step.num_logits), kNoToken);
     for (const StepSample& sample : step.samples) {
       const StepSequence& s = step.sequences[static_cast<size_t>(sample.sequence)];
       expect(sample.logit_row == s.logit_begin + s.num_logits - 1, "a sample from another row than the last");
       expect(sample.position == s.kv_len, "a sample for another position than the next");
-      result.samples.push_back(result.faulted[static_cast<size_t>(sample.sequence)] != 0 ? SampleResult{}
-                                                                                         : choose(s, sample));
+      const SampleResult chosen = choose(s, sample);
+      if (sample.key == s.key) chosen_[static_cast<size_t>(sample.logit_row)] = chosen.token;
+      const bool faulted = result.faulted[static_cast<size_t>(sample.sequence)] != 0;
+      result.samples.push_back(faulted ? SampleResult{} : deliver(sample, chosen));
     }
     for (size_t i = 0; i < step.sequences.size(); ++i) {
       if (result.faulted[i] != 0) end_faulted(step, static_cast<int32_t>(i));
@@ -328,7 +383,19 @@ class Simulation {
     scheduler_.complete(result);
     for (const kv::PageId page : fresh)
       expect(!pool_.in_tree(page), "a page of a faulted sequence is reused");
+    poison_free_pages();
     poison_free_window_pages();
+  }
+
+  // What is free may be anybody's: a step in flight that still reads it finds out.
+  void poison_free_pages() {
+    for (kv::PageId page = 0; page < pool_.num_pages(); ++page) {
+      const bool free = pool_.ref_count(page) == 0;
+      if (free && !poisoned_[static_cast<size_t>(page)]) {
+        std::fill_n(kv_.begin() + static_cast<ptrdiff_t>(index(page, 0)), config_.page_size, kPoison);
+      }
+      poisoned_[static_cast<size_t>(page)] = free;
+    }
   }
 
   void poison_free_window_pages() {
@@ -357,7 +424,12 @@ class Simulation {
 
   // Each slot holds the hash of everything up to it, made from the slot before: a wrong page shows at once.
   void write_and_check(const StepSequence& s, const Client& c) {
-    const std::vector<int32_t>& tokens = c.live.contains(s.key.choice) ? c.live.at(s.key.choice) : c.prompt;
+    std::vector<int32_t> tokens = c.prompt;
+    if (const auto it = c.live.find(s.key.choice); it != c.live.end()) tokens = it->second;
+    if (const auto it = c.over.find(s.key.choice); it != c.over.end()) {
+      tokens = it->second;  // which may lack a token that a fault took
+      if (static_cast<int32_t>(tokens.size()) == s.kv_len - 1) tokens.push_back(s.tokens.back());
+    }
     expect(s.kv_len <= static_cast<int32_t>(tokens.size()), "more rows than tokens");
     const int64_t first = s.kv_len - s.q_len;
     uint64_t chain = root_hash(c.cache_namespace);
@@ -390,45 +462,47 @@ class Simulation {
     c.next_logit = s.kv_len >= static_cast<int64_t>(c.prompt.size()) - 1 ? kNoLogits : s.kv_len;
   }
 
+  // The device's choice, which it makes for those too who have ended meanwhile.
   SampleResult choose(const StepSequence& s, const StepSample& sample) {
-    Client& c = clients_.at(sample.key.request);
-    expect(c.next_logit == kNoLogits, "the prompt ended before all its logits were seen");
-    const auto it = c.live.find(sample.key.choice);
-    expect(it != c.live.end(), "a token for a choice that is over");
-    std::vector<int32_t>& tokens = it->second;
-    expect(static_cast<int64_t>(tokens.size()) == sample.position, "a token out of order");
-    const auto prompt_len = static_cast<int64_t>(c.prompt.size());
+    const Client& c = clients_.at(sample.key.request);
     SampleResult out;
-    if (c.max_new_tokens > 0) {
-      const uint64_t chain = slot(page_of(s, s.kv_len - 1), (s.kv_len - 1) % config_.page_size);
-      const uint64_t h = hash_combine(hash_combine(c.seed, static_cast<uint64_t>(sample.key.choice)), chain);
-      out.token = static_cast<int32_t>(h % static_cast<uint64_t>(config_.alphabet));
-      tokens.push_back(out.token);
-      ++result_.tokens;
-      out.finished = (h >> 32) % 50 == 0;  // the end token
-    }
-    const auto generated = static_cast<int64_t>(tokens.size()) - prompt_len;
-    out.finished = out.finished || generated == c.max_new_tokens;
-    if (out.finished) {
-      c.live.erase(it);
-      --num_live_;
-    }
+    out.finished = sample.position + 1 - static_cast<int64_t>(c.prompt.size()) >= c.max_new_tokens;
+    if (c.max_new_tokens == 0) return out;
+    const uint64_t chain = slot(page_of(s, s.kv_len - 1), (s.kv_len - 1) % config_.page_size);
+    const uint64_t h = hash_combine(hash_combine(c.seed, static_cast<uint64_t>(sample.key.choice)), chain);
+    out.token = static_cast<int32_t>(h % static_cast<uint64_t>(config_.alphabet));
+    out.finished = out.finished || (h >> 32) % 50 == 0;  // the end token
     return out;
   }
 
+  SampleResult deliver(const StepSample& sample, const SampleResult& chosen) {
+    Client& c = clients_.at(sample.key.request);
+    const auto it = c.live.find(sample.key.choice);
+    if (it == c.live.end()) return {};
+    expect(c.next_logit == kNoLogits, "the prompt ended before all its logits were seen");
+    std::vector<int32_t>& tokens = it->second;
+    expect(static_cast<int64_t>(tokens.size()) == sample.position, "a token out of order");
+    if (chosen.token != kNoToken) {
+      tokens.push_back(chosen.token);
+      ++result_.tokens;
+    }
+    if (chosen.finished) end_choice(c, sample.key.choice);
+    return chosen;
+  }
+
   void end_faulted(const Step& step, int32_t index) {
-    Client& c = clients_.at(step.sequences[static_cast<size_t>(index)].key.request);
     const SequenceKey key = step.sequences[static_cast<size_t>(index)].key;
+    Client& c = clients_.at(key.request);
+    if (!c.live.contains(key.choice)) return;  // it had ended before
     // Before its prompt is through, a request is one sequence: all choices end.
     const bool trunk =
         std::none_of(c.live.begin(), c.live.end(),
                      [&](const auto& item) { return item.second.size() > c.prompt.size(); }) &&
         step.sequences[static_cast<size_t>(index)].kv_len <= static_cast<int32_t>(c.prompt.size());
     if (trunk) {
-      num_live_ -= static_cast<int>(c.live.size());
-      c.live.clear();
+      end_all(c);
     } else {
-      num_live_ -= static_cast<int>(c.live.erase(key.choice));
+      end_choice(c, key.choice);
     }
   }
 
@@ -437,8 +511,7 @@ class Simulation {
     expect(c.live.contains(key.choice), "a choice that is over has outgrown the pool");
     const int64_t capacity = int64_t{config_.num_pages} * config_.page_size;
     expect(static_cast<int64_t>(c.live.at(key.choice).size()) > capacity, "ended as too long while it fits");
-    c.live.erase(key.choice);
-    --num_live_;
+    end_choice(c, key.choice);
     ++result_.outgrown;
   }
 
@@ -459,6 +532,9 @@ class Simulation {
   std::vector<uint64_t> kv_;         // [P, S] the hash of everything up to this token
   std::vector<uint8_t> by_prefill_;  // [P, S] which kind of row wrote it
   std::vector<uint64_t> window_kv_;  // [window pages, S] the same hash, in layers with a window
+  std::vector<bool> poisoned_;       // [P] free when last looked at
+  std::deque<Submitted> device_;     // steps in flight
+  std::vector<int32_t> chosen_;      // [R] of the step that the device ran last
   VirtualClock clock_;
   std::vector<Client> clients_;
   std::vector<int64_t> arrivals_ns_;
@@ -482,6 +558,8 @@ SimulationResult& SimulationResult::operator+=(const SimulationResult& other) {
   outgrown += other.outgrown;
   mixed_steps += other.mixed_steps;
   poisoned_pages += other.poisoned_pages;
+  planned_ahead += other.planned_ahead;
+  rows_too_far += other.rows_too_far;
   windowed_retractions += other.windowed_retractions;
   windowed_cached_tokens += other.windowed_cached_tokens;
   return *this;

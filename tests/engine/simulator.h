@@ -1,5 +1,5 @@
-// The scheduler, the page pool and the prefix tree under random load, with a mock executor and a virtual
-// clock.
+// The scheduler, the page pool and the prefix tree under random load, with a mock device, which runs steps
+// as late as it may, and a virtual clock.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,8 @@ struct SimulationResult {
   uint64_t outgrown = 0;
   uint64_t mixed_steps = 0;     // prefill and decode together
   uint64_t poisoned_pages = 0;  // window pages that were free behind a step
+  uint64_t planned_ahead = 0;   // steps that were planned with another in flight
+  uint64_t rows_too_far = 0;    // of sequences that ended while the step was in flight
   uint64_t windowed_retractions = 0;
   uint64_t windowed_cached_tokens = 0;
   std::optional<std::string> failure;

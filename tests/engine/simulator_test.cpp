@@ -26,6 +26,8 @@ TEST(Simulator, InvariantsHoldAfterEveryStep) {
   EXPECT_GT(total.aborts, kSeeds / 10);
   EXPECT_GT(total.outgrown, kSeeds / 10);
   EXPECT_GT(total.poisoned_pages, kSeeds * 50);
+  EXPECT_GT(total.planned_ahead, kSeeds * 20);
+  EXPECT_GT(total.rows_too_far, kSeeds / 2);
   EXPECT_GT(total.windowed_retractions, kSeeds / 2);
   EXPECT_GT(total.windowed_cached_tokens, kSeeds);
 }

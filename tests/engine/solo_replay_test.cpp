@@ -13,7 +13,7 @@
 
 #include "base/hash.h"
 #include "engine/bundled_model.h"
-#include "engine/engine_harness.h"
+#include "engine/remote_executor.h"
 
 namespace bifocal::engine {
 namespace {
@@ -25,7 +25,8 @@ struct Stream {
   int64_t cancel_after = -1;  // tokens of choice 0
 };
 
-std::vector<Stream> draw_streams(uint64_t seed, int vocab_size, int64_t longest) {
+// One in logits_every asks for log-probabilities, or for penalties.
+std::vector<Stream> draw_streams(uint64_t seed, int vocab_size, int64_t longest, size_t logits_every = 1) {
   SplitMix64 random(seed);
   const auto token = [&] { return static_cast<int32_t>(random.below(static_cast<uint64_t>(vocab_size))); };
   std::vector<std::vector<int32_t>> shared(3);
@@ -49,11 +50,11 @@ std::vector<Stream> draw_streams(uint64_t seed, int vocab_size, int64_t longest)
     r.sampling.ignore_eos = cancelled || i % 2 == 0;
     r.sampling.temperature = i % 3 == 0 ? 0.0 : 0.9;
     r.sampling.top_p = i % 4 == 1 ? 0.9 : 1.0;
-    r.sampling.repetition_penalty = i % 5 == 2 ? 1.2 : 1.0;
+    r.sampling.repetition_penalty = i % 5 == 2 && i % logits_every == 0 ? 1.2 : 1.0;
     r.sampling.seed = random.next();
     r.sampling.n = i % 7 == 3 ? 3 : 1;
-    r.return_logprob = true;
-    r.logprob_start_len = i % 6 == 4 ? 0 : -1;
+    r.return_logprob = i % logits_every == 0;
+    r.logprob_start_len = r.return_logprob && i % 6 == 4 ? 0 : -1;
     if (cancelled) streams[i].cancel_after = static_cast<int64_t>(random.below(20));
   }
   return streams;
@@ -203,6 +204,25 @@ TEST_P(SoloReplay, WithoutWeights) {
   }
 }
 
+// Steps overlap, but while somebody is there who needs logits. Prefix cache, page size and pool differ.
+class DeviceSoloReplay : public SoloReplay {};
+
+TEST_P(DeviceSoloReplay, WithoutWeights) {
+  const Setting& setting = GetParam();
+  for (uint64_t seed = 20; seed < 26; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const auto streams = draw_streams(seed, 60, 100, seed % 2 == 0 ? 16 : 1000);
+    FakeEngine alone(roomy(setting));
+    RemoteEngine together(crowded(setting), std::make_shared<FakeTokenizer>());
+    const auto expected = run_alone(*alone.engine, streams);
+    const auto got = run_together(*together.engine, streams);
+    for (size_t i = 0; i < streams.size(); ++i) expect_same(streams[i], expected[i], got[i]);
+    ASSERT_TRUE(wait_idle(*together.engine));
+    expect_crowded(setting, *together.engine->stats());
+    EXPECT_GT(together.behaviour.overlapped, 0);
+  }
+}
+
 class BundledSoloReplay : public SoloReplay {};
 
 TEST_P(BundledSoloReplay, WithTheBundledModel) {
@@ -269,6 +289,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::ValuesIn(with({{"windows", true, true, 4, 32, 320, 1, {0, 10}, 0.5},
                             {"windows_alone", false, true, 1, 7, 320, 1, {10, 4}, 0.4}})),
     name_of);
+INSTANTIATE_TEST_SUITE_P(Settings, DeviceSoloReplay, testing::ValuesIn(with({})), name_of);
 INSTANTIATE_TEST_SUITE_P(
     Settings, BundledSoloReplay,
     testing::ValuesIn(with({{"windows", true, true, 16, 32, 640, 1, {}, 0.8, "tiny-gptoss", false}})),

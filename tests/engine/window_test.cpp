@@ -65,7 +65,8 @@ class Loop {
       EXPECT_TRUE(step.outgrown.empty());
       if (step.empty()) break;
       read_.assign(static_cast<size_t>(step.num_logits), 1);
-      EXPECT_TRUE(runner_.run(step, read_, {}).ok());
+      EXPECT_TRUE(runner_.submit(step, read_, {}).ok());
+      EXPECT_TRUE(executor_->collect().ok());
       scheduler_.complete(choose(step, jobs));
       scheduler_.check_invariants();
       if (testing::Test::HasFailure()) break;

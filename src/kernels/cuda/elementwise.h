@@ -13,15 +13,17 @@
 
 namespace bifocal::kernels::cuda {
 
-// out[i] = table[ids[i]]: embeddings of tokens, or the rows whose logits are wanted. A row whose id lies
-// outside of [0, table_rows) becomes zero, so padding is an id of -1.
+// out[i] = table[ids[i]]: embeddings of tokens, or the rows whose logits are wanted. With `chosen`, an id of
+// kFirstChosen - r stands for chosen[r] (kernels/chosen_token.h). A row whose id lies outside of
+// [0, table_rows) becomes zero, so padding is an id of -1.
 struct GatherRows {
   const uint16_t* table = nullptr;  // bf16 [table_rows, dim]
   int64_t table_rows = 0;
   int dim = 0;
-  const int32_t* ids = nullptr;  // [T]
-  int num_rows = 0;              // T
-  uint16_t* out = nullptr;       // bf16 [T, dim]
+  const int32_t* ids = nullptr;     // [T]
+  const int32_t* chosen = nullptr;  // or null: no id stands for another
+  int num_rows = 0;                 // T
+  uint16_t* out = nullptr;          // bf16 [T, dim]
 };
 Status gather_rows(const GatherRows& args, const LaunchOptions& launch);
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "kernels/chosen_token.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx.h"
@@ -15,7 +16,8 @@ __global__ void gather_kernel(const GatherRows args) {
   grid_dependency_wait();
   const int row = static_cast<int>(blockIdx.x);
   const int vectors = args.dim / 8;
-  const int64_t id = args.ids[row];
+  int64_t id = args.ids[row];
+  if (args.chosen != nullptr && id <= kFirstChosen) id = args.chosen[kFirstChosen - id];
   const bool inside = id >= 0 && id < args.table_rows;
   const auto* from = reinterpret_cast<const uint4*>(args.table) + (inside ? id : 0) * vectors;
   auto* to = reinterpret_cast<uint4*>(args.out) + int64_t{row} * vectors;

@@ -16,6 +16,18 @@ Expected<Event> make_event() {
   return Event(event);
 }
 
+Status record(const Event& event, const Stream& stream) {
+  return to_status(cudaEventRecord(event.get(), stream.get()), "recording an event");
+}
+
+Status wait(const Event& event, std::string_view what) {
+  return to_status(cudaEventSynchronize(event.get()), what);
+}
+
+Status wait(const Stream& stream, std::string_view what) {
+  return to_status(cudaStreamSynchronize(stream.get()), what);
+}
+
 Expected<Graph> capture(const Stream& stream, const std::function<Status()>& enqueue) {
   BIFOCAL_RETURN_IF_ERROR(to_status(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal),
                                     "starting a capture"));

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <string_view>
 #include <utility>
 
 #include "base/status.h"
@@ -41,6 +42,12 @@ using Graph = Handle<cudaGraphExec_t, cudaGraphExecDestroy>;
 Expected<Stream> make_stream();
 // Not for timing: for order between streams, and for the host to wait on.
 Expected<Event> make_event();
+
+Status record(const Event& event, const Stream& stream);
+// The host waits: for everything before the event in its stream, or for all of the stream. An error that the
+// device met by then comes out here, as "<what>: ...".
+Status wait(const Event& event, std::string_view what);
+Status wait(const Stream& stream, std::string_view what);
 
 // What `enqueue` puts into the stream, recorded instead of run. It may launch and copy asynchronously, and
 // nothing else.

@@ -54,6 +54,7 @@ void handle_server_info(const Call& call) {
       {"max_req_input_len", JsonValue(engine.max_request_input_tokens())},
       {"context_length", JsonValue(engine.context_length())},
       {"page_size", JsonValue(engine.options().page_size)},
+      {"overlap_schedule", JsonValue(engine.options().overlap_schedule)},
   };
   JsonWriter json;
   json.begin_object();

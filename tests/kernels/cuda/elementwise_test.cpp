@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/thread_pool.h"
+#include "kernels/chosen_token.h"
 #include "kernels/cuda/device_array.h"
 #include "weights/dummy.h"
 
@@ -40,6 +41,36 @@ TEST(GatherRows, CopiesRowsAndZeroesWhatIsOutside) {
         const uint16_t expected = inside ? host[static_cast<size_t>(ids[i]) * width + d] : uint16_t{0};
         ASSERT_EQ(actual[i * width + d], expected) << "row " << i << ", dim " << d;
       }
+    }
+  }
+}
+
+TEST(GatherRows, FollowsIdsThatStandForChosenTokens) {
+  REQUIRE_GPU();
+  constexpr size_t kWidth = 64;
+  const auto host = random_bf16(5 * kWidth, 1);
+  const std::vector<int32_t> ids = {chosen_at(2), 1, -1, chosen_at(0), chosen_at(1)};
+  const std::vector<int32_t> chosen = {4, -1, 3};  // an unsound row gave no token
+  const std::vector<int32_t> expected_ids = {3, 1, -1, 4, -1};
+  const DeviceMemory table = upload(host);
+  const DeviceMemory device_ids = upload(ids);
+  const DeviceMemory device_chosen = upload(chosen);
+  const DeviceMemory out = poisoned<uint16_t>(ids.size() * kWidth);
+  GatherRows args;
+  args.table = table.as<uint16_t>();
+  args.table_rows = 5;
+  args.dim = kWidth;
+  args.ids = device_ids.as<int32_t>();
+  args.chosen = device_chosen.as<int32_t>();
+  args.num_rows = static_cast<int>(ids.size());
+  args.out = out.as<uint16_t>();
+  ASSERT_TRUE(gather_rows(args, {}).ok());
+  synchronise();
+  const auto actual = download<uint16_t>(out);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const auto id = static_cast<size_t>(expected_ids[i]);
+    for (size_t d = 0; d < kWidth; ++d) {
+      ASSERT_EQ(actual[i * kWidth + d], expected_ids[i] < 0 ? 0 : host[id * kWidth + d]) << "row " << i;
     }
   }
 }
