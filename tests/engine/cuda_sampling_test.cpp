@@ -80,6 +80,7 @@ std::vector<std::vector<int32_t>> generate(Watch& watch, const std::vector<Gener
   options.attention.device = DeviceKind::cuda;
   options.max_total_tokens = 16384;
   options.max_running_requests = 48;  // more than one group of captured steps, and some wait
+  options.max_queued_requests = 1000;
   options.overlap_schedule = overlap;
   model::LoadOptions load;
   load.path = std::string(BIFOCAL_SOURCE_DIR) + "/models/tiny-qwen3";
@@ -133,7 +134,9 @@ TEST(CudaOverlap, TheSameTokensAsOneStepAfterAnother) {
   for (size_t i = 0; i < requests.size(); ++i) {
     SamplingParams& sampling = requests[i].sampling;
     sampling.max_new_tokens = 10 + static_cast<int64_t>(i * 5 % 90);
-    for (int32_t token = 0; i % 3 == 0 && token < 40; ++token) sampling.stop_token_ids.push_back(50 * token);
+    for (int32_t token = 0; i % 3 == 0 && token < 40; ++token) {
+      sampling.stop_token_ids.push_back(50 * token);
+    }
     sampling.n = i % 11 == 4 ? 2 : 1;
     requests[i].return_logprob = i % 13 == 5;
   }
