@@ -6,6 +6,12 @@
 #include "engine/engine_loop.h"
 
 namespace bifocal::engine {
+namespace {
+
+// Planned behind a step of so many rows, a newcomer would wait for all of it; and there is little to hide.
+constexpr int32_t kLongStepRows = 2048;
+
+}  // namespace
 
 // Plans and submits a step, then takes in the results of the one before: or its own at once, where the next
 // can't be planned without them.
@@ -33,7 +39,9 @@ Status EngineLoop::run_step() {
 }
 
 bool EngineLoop::may_plan_ahead() const {
-  return parts_.overlap_schedule && flight(num_submitted_ - 1).device_rows.all_on_device();
+  const Flight& newest = flight(num_submitted_ - 1);
+  return parts_.overlap_schedule && newest.step->num_rows < kLongStepRows &&
+         newest.device_rows.all_on_device();
 }
 
 Status EngineLoop::submit_step(const Step& step) {

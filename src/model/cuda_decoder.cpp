@@ -43,7 +43,7 @@ std::vector<Part> workspace_parts(const ModelSpec& spec, int max_tokens, int max
           {&W::inner, rows * inner * kBf16},
           {&W::picked, picked * widths.hidden * kBf16},
           {&W::logits, picked * spec.vocab_size * 4},
-          {&W::tokens, picked * 4},
+          {&W::tokens, 2 * picked * 4},
           {&W::sampling, cuda::sample_workspace_bytes(max_logit_rows, spec.vocab_size)}};
 }
 
@@ -77,6 +77,7 @@ struct CudaDecoder::Step {
   const int64_t* kv_slots = nullptr;
   const int32_t* logit_rows = nullptr;
   const kernels::SampleParams* sampling = nullptr;
+  int32_t* chosen = nullptr;  // [R]
   cuda::LaunchOptions launch;
   cuda::LaunchOptions first;   // of kernels that start when all before them have ended
   cuda::LaunchOptions attend;  // of attention
@@ -93,7 +94,8 @@ CudaDecoder::CudaDecoder(const ModelSpec& spec, const CudaWeights& weights, cons
       workspace_(workspace),
       linear_(std::move(linear)) {}
 
-Status CudaDecoder::enqueue(const CudaStepShape& shape, const std::byte* arrays, cudaStream_t stream) {
+Status CudaDecoder::enqueue(const CudaStepShape& shape, const std::byte* arrays, const CudaTokens& tokens,
+                            cudaStream_t stream) {
   const CudaStepLayout layout(shape);
   const auto ints = [&](int64_t offset) { return reinterpret_cast<const int32_t*>(arrays + offset); };
   Step step;
@@ -103,6 +105,7 @@ Status CudaDecoder::enqueue(const CudaStepShape& shape, const std::byte* arrays,
   step.kv_slots = reinterpret_cast<const int64_t*>(arrays + layout.kv_slots);
   step.logit_rows = ints(layout.logit_rows);
   step.sampling = reinterpret_cast<const kernels::SampleParams*>(arrays + layout.sampling);
+  step.chosen = tokens.chosen;
   step.launch = {stream, true, false};
   // Decode attention reads the plan, and keys of earlier steps, while the rotation ahead of it still runs:
   // the plan has ended by then because the kernel behind it doesn't start before. The keys of tokens to
@@ -116,7 +119,7 @@ Status CudaDecoder::enqueue(const CudaStepShape& shape, const std::byte* arrays,
   embed.table_rows = spec_.vocab_size;
   embed.dim = spec_.hidden_size;
   embed.ids = ints(layout.token_ids);
-  embed.chosen = workspace_.tokens.as<int32_t>();  // of the step before
+  embed.chosen = tokens.before;
   embed.num_rows = shape.num_rows;
   embed.out = workspace_.residual.as<uint16_t>();
   BIFOCAL_RETURN_IF_ERROR(cuda::gather_rows(embed, step.first));
@@ -280,7 +283,7 @@ Status CudaDecoder::choose(const Step& step) {
   sample.num_rows = step.num_logit_rows;
   sample.vocab_size = spec_.vocab_size;
   sample.params = step.sampling;
-  sample.tokens = workspace_.tokens.as<int32_t>();
+  sample.tokens = step.chosen;
   sample.workspace = workspace_.sampling.as<void>();
   return cuda::sample(sample, step.launch);
 }

@@ -24,10 +24,17 @@ struct CudaWorkspace {
   Memory inner;             // [T, I]
   Memory picked;            // [R, hidden]
   Memory logits;            // f32 [R, V]
-  Memory tokens;            // int32 [R], which the next step may read
+  Memory tokens;            // int32 [2, R]: a step reads those of the step before
   Memory sampling;          // sample_workspace_bytes
 
   static Expected<CudaWorkspace> allocate(const ModelSpec& spec, int max_tokens, int max_logit_rows);
+};
+
+// Tokens on the device, int32 [R] each.
+struct CudaTokens {
+  const int32_t* before =
+      nullptr;                // of the step before, for rows that stand for one (kernels/chosen_token.h)
+  int32_t* chosen = nullptr;  // this step's
 };
 
 class CudaDecoder {
@@ -38,9 +45,9 @@ class CudaDecoder {
               kernels::cuda::Linear linear);
 
   // Launches a step whose arrays lie at `arrays` on the device: plans, layers, logits, the token of each
-  // logit row. Rows may stand for tokens of the step launched before (kernels/chosen_token.h). Neither
-  // allocates nor synchronises.
-  Status enqueue(const CudaStepShape& shape, const std::byte* arrays, cudaStream_t stream);
+  // logit row. Neither allocates nor synchronises.
+  Status enqueue(const CudaStepShape& shape, const std::byte* arrays, const CudaTokens& tokens,
+                 cudaStream_t stream);
 
  private:
   struct Step;  // counts and addresses

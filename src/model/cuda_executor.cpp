@@ -22,25 +22,27 @@ using attention::Phase;
 
 namespace {
 
-// A decode step of a fixed number of rows, captured.
-struct CapturedStep {
-  int batch = 0;
-  cuda::Graph graph;
-};
+// While the device works on a step, the next one's arrays come over and the results of the one before go out:
+// what a step alone writes or reads exists twice, and steps take turns.
+constexpr size_t kMaxInFlight = 2;
 
-// What the host writes of a step and what it reads.
-struct Exchange {
-  cuda::PinnedMemory staging;  // the step's arrays
-  cuda::PinnedMemory tokens;   // int32 [R]
-  cuda::PinnedMemory span;     // DeviceSpan, with time_idle
-  cuda::Event done;            // everything is there
-  int num_logit_rows = 0;      // R
+struct Slot {
+  cuda::PinnedMemory staging;        // the step's arrays, and
+  cuda::DeviceMemory arrays;         // the same on the device
+  CudaTokens tokens;                 // on the device
+  cuda::PinnedMemory host_tokens;    // int32 [R]
+  cuda::DeviceMemory span;           // DeviceSpan, with time_idle, and
+  cuda::PinnedMemory host_span;      // the same here
+  cuda::Event sent, computed, done;  // arrays are there; results are; results are here
+  int num_logit_rows = 0;            // R
   bool reads_logits = false;
 };
 
-// While the device works on one, the host prepares the other. The device's side needs no second: a stream
-// copies and computes in order.
-constexpr size_t kMaxInFlight = 2;
+// A decode step of a fixed number of rows, captured for each slot.
+struct CapturedStep {
+  int batch = 0;
+  std::array<cuda::Graph, kMaxInFlight> graphs;
+};
 
 class CudaExecutor final : public Executor {
  public:
@@ -53,7 +55,9 @@ class CudaExecutor final : public Executor {
         workspace_(std::move(workspace)),
         vocab_size_(static_cast<size_t>(spec.vocab_size)) {}
   ~CudaExecutor() override {
-    if (stream_.get() != nullptr) cudaStreamSynchronize(stream_.get());  // memory is still in use
+    for (const cuda::Stream* stream : {&sending_, &stream_, &fetching_}) {  // memory is still in use
+      if (stream->get() != nullptr) cudaStreamSynchronize(stream->get());
+    }
   }
 
   Status open(const CudaWeights& weights, const AttentionClasses& classes, const CudaGraphOptions& graphs,
@@ -71,8 +75,8 @@ class CudaExecutor final : public Executor {
     return host_logits_.as<float>() + static_cast<size_t>(row) * vocab_size_;
   }
   std::span<const int32_t> tokens() const override {
-    const Exchange& last = exchange(num_collected_ - 1);
-    return {last.tokens.as<int32_t>(), static_cast<size_t>(last.num_logit_rows)};
+    const Slot& last = slots_[(num_collected_ - 1) % kMaxInFlight];
+    return {last.host_tokens.as<int32_t>(), static_cast<size_t>(last.num_logit_rows)};
   }
   std::optional<int64_t> idle_before_ns() const override { return idle_before_ns_; }
   std::span<const attention::AttentionDesc> classes() const override { return planner_->classes(); }
@@ -85,13 +89,11 @@ class CudaExecutor final : public Executor {
   Status capture_steps(const std::vector<int>& batches);
   // The smallest captured step that holds this one; null when it has to run eagerly.
   const CapturedStep* find_captured(const StepRows& rows, const attention::StepBatch& batch) const;
-  Status enqueue(const CudaStepShape& shape);
   Status check(const StepRows& rows) const;
   Status send(const StepRows& rows, const attention::StepBatch& batch, const CudaStepShape& shape,
-              const Exchange& step);
-  Status fetch(const StepRows& rows, const Exchange& step);
-  Exchange& exchange(uint64_t step) { return exchanges_[step % kMaxInFlight]; }
-  const Exchange& exchange(uint64_t step) const { return exchanges_[step % kMaxInFlight]; }
+              const Slot& slot);
+  Status enqueue(const CudaStepShape& shape, const Slot& slot);
+  Status fetch(const StepRows& rows, const Slot& slot);
   int max_table_stride() const {
     return (options_.limits.max_kv_len + cache_.page_size() - 1) / cache_.page_size();
   }
@@ -102,10 +104,8 @@ class CudaExecutor final : public Executor {
   std::unique_ptr<attention::CudaPlanner> planner_;
   CudaWorkspace workspace_;
   size_t vocab_size_;
-  cuda::Stream stream_;
-  std::array<Exchange, kMaxInFlight> exchanges_;
-  cuda::DeviceMemory arrays_;       // a step's arrays
-  cuda::DeviceMemory span_;         // DeviceSpan, with time_idle
+  cuda::Stream sending_, stream_, fetching_;  // arrays come over; kernels run; results go out
+  std::array<Slot, kMaxInFlight> slots_;
   cuda::PinnedMemory host_logits_;  // f32 [R, V]
   std::unique_ptr<CudaDecoder> decoder_;
   std::vector<CapturedStep> captured_;  // by batch
@@ -127,21 +127,29 @@ int64_t max_step_bytes(const attention::PlanLimits& limits, int max_logit_rows, 
 
 Status CudaExecutor::open(const CudaWeights& weights, const AttentionClasses& classes,
                           const CudaGraphOptions& graphs, const cuda::LinearTable& linear_table) {
-  BIFOCAL_ASSIGN_OR_RETURN(stream_, cuda::make_stream());
+  for (cuda::Stream* stream : {&sending_, &stream_, &fetching_}) {
+    BIFOCAL_ASSIGN_OR_RETURN(*stream, cuda::make_stream());
+  }
   const auto bytes =
       static_cast<size_t>(max_step_bytes(options_.limits, options_.max_logit_rows, max_table_stride()));
-  BIFOCAL_ASSIGN_OR_RETURN(arrays_, cuda::DeviceMemory::allocate(bytes));
-  if (options_.time_idle) {
-    BIFOCAL_ASSIGN_OR_RETURN(span_, cuda::DeviceMemory::allocate(sizeof(cuda::DeviceSpan)));
-  }
   const auto max_logit_rows = static_cast<size_t>(options_.max_logit_rows);
   BIFOCAL_ASSIGN_OR_RETURN(host_logits_,
                            cuda::PinnedMemory::allocate(max_logit_rows * vocab_size_ * sizeof(float)));
-  for (Exchange& each : exchanges_) {
-    BIFOCAL_ASSIGN_OR_RETURN(each.staging, cuda::PinnedMemory::allocate(bytes));
-    BIFOCAL_ASSIGN_OR_RETURN(each.tokens, cuda::PinnedMemory::allocate(max_logit_rows * sizeof(int32_t)));
-    BIFOCAL_ASSIGN_OR_RETURN(each.span, cuda::PinnedMemory::allocate(span_.bytes()));
-    BIFOCAL_ASSIGN_OR_RETURN(each.done, cuda::make_event());
+  const size_t span_bytes = options_.time_idle ? sizeof(cuda::DeviceSpan) : 0;
+  auto* tokens = workspace_.tokens.as<int32_t>();
+  auto* tokens_before = tokens + max_logit_rows;
+  for (Slot& slot : slots_) {
+    BIFOCAL_ASSIGN_OR_RETURN(slot.staging, cuda::PinnedMemory::allocate(bytes));
+    BIFOCAL_ASSIGN_OR_RETURN(slot.arrays, cuda::DeviceMemory::allocate(bytes));
+    slot.tokens = {tokens_before, tokens};
+    std::swap(tokens_before, tokens);
+    BIFOCAL_ASSIGN_OR_RETURN(slot.host_tokens,
+                             cuda::PinnedMemory::allocate(max_logit_rows * sizeof(int32_t)));
+    BIFOCAL_ASSIGN_OR_RETURN(slot.span, cuda::DeviceMemory::allocate(span_bytes));
+    BIFOCAL_ASSIGN_OR_RETURN(slot.host_span, cuda::PinnedMemory::allocate(span_bytes));
+    for (cuda::Event* event : {&slot.sent, &slot.computed, &slot.done}) {
+      BIFOCAL_ASSIGN_OR_RETURN(*event, cuda::make_event());
+    }
   }
   cuda::LinearOptions linear_options;
   linear_options.deterministic = options_.attention.deterministic;
@@ -164,21 +172,25 @@ Status CudaExecutor::capture_steps(const std::vector<int>& batches) {
     for (const int batch : batches) {
       const CudaStepShape shape = decode_shape(batch, max_table_stride());
       // Once for real, on padding alone: kernels are loaded and algorithms chosen outside of the capture.
-      BIFOCAL_RETURN_IF_ERROR(send({}, {}, shape, exchanges_.front()));
-      BIFOCAL_RETURN_IF_ERROR(enqueue(shape));
+      BIFOCAL_RETURN_IF_ERROR(send({}, {}, shape, slots_.front()));
+      BIFOCAL_RETURN_IF_ERROR(enqueue(shape, slots_.front()));
       BIFOCAL_RETURN_IF_ERROR(cuda::wait(stream_, "a decode step of padding"));
-      auto graph = cuda::capture(stream_, [&] { return enqueue(shape); });
-      if (!graph.ok()) {
-        return graph.status().with_context(
-            fmt::format("capturing decode steps of {} sequences (--disable-cuda-graph avoids it)", batch));
+      CapturedStep& step = captured_.emplace_back();
+      step.batch = batch;
+      for (size_t i = 0; i < kMaxInFlight; ++i) {
+        auto graph = cuda::capture(stream_, [&] { return enqueue(shape, slots_[i]); });
+        if (!graph.ok()) {
+          return graph.status().with_context(
+              fmt::format("capturing decode steps of {} sequences (--disable-cuda-graph avoids it)", batch));
+        }
+        step.graphs[i] = *std::move(graph);
       }
-      captured_.push_back({batch, *std::move(graph)});
       progress.advance(1);
     }
   }
   BIFOCAL_ASSIGN_OR_RETURN(const cuda::DeviceMemoryInfo after, cuda::device_memory_info());
   log_info("captured decode steps of 1 to {} sequences in {} graphs: {} of GPU memory, {} free",
-           batches.back(), batches.size(),
+           batches.back(), batches.size() * kMaxInFlight,
            format_bytes(before.free_bytes - std::min(before.free_bytes, after.free_bytes)),
            format_bytes(after.free_bytes));
   return {};
@@ -197,18 +209,10 @@ const CapturedStep* CudaExecutor::find_captured(const StepRows& rows,
   return found == captured_.end() ? nullptr : &*found;
 }
 
-Status CudaExecutor::enqueue(const CudaStepShape& shape) {
-  if (!options_.time_idle) return decoder_->enqueue(shape, arrays_.as<std::byte>(), stream_.get());
-  auto* span = span_.as<cuda::DeviceSpan>();
-  BIFOCAL_RETURN_IF_ERROR(cuda::stamp_time(&span->begin_ns, {stream_.get(), false, false}));
-  BIFOCAL_RETURN_IF_ERROR(decoder_->enqueue(shape, arrays_.as<std::byte>(), stream_.get()));
-  return cuda::stamp_time(&span->end_ns, {stream_.get(), false, false});
-}
-
 Status CudaExecutor::check(const StepRows& rows) const {
   const uint64_t in_flight = num_submitted_ - num_collected_;
   if (in_flight == kMaxInFlight) return internal_error("a step more than may be in flight");
-  const Exchange* before = in_flight > 0 ? &exchange(num_submitted_ - 1) : nullptr;
+  const Slot* before = in_flight > 0 ? &slots_[(num_submitted_ - 1) % kMaxInFlight] : nullptr;
   if (before != nullptr && before->reads_logits) {
     return internal_error("a step behind one whose logits are still to be read");
   }
@@ -222,37 +226,37 @@ Status CudaExecutor::check(const StepRows& rows) const {
 
 Status CudaExecutor::submit(const StepRows& rows, const attention::StepBatch& batch) {
   BIFOCAL_RETURN_IF_ERROR(check(rows));
-  Exchange& step = exchange(num_submitted_);
+  const size_t turn = num_submitted_ % kMaxInFlight;
+  Slot& slot = slots_[turn];
   if (const CapturedStep* captured = find_captured(rows, batch)) {
-    BIFOCAL_RETURN_IF_ERROR(send(rows, batch, decode_shape(captured->batch, max_table_stride()), step));
-    BIFOCAL_RETURN_IF_ERROR(cuda::launch(captured->graph, stream_));
+    BIFOCAL_RETURN_IF_ERROR(send(rows, batch, decode_shape(captured->batch, max_table_stride()), slot));
+    BIFOCAL_RETURN_IF_ERROR(cuda::launch(captured->graphs[turn], stream_));
   } else {
     const CudaStepShape shape = shape_of(rows, batch);
-    BIFOCAL_RETURN_IF_ERROR(send(rows, batch, shape, step));
-    BIFOCAL_RETURN_IF_ERROR(enqueue(shape));
+    BIFOCAL_RETURN_IF_ERROR(send(rows, batch, shape, slot));
+    BIFOCAL_RETURN_IF_ERROR(enqueue(shape, slot));
   }
   std::array<int, attention::kNumPhases> counted{};
   for (size_t i = 0; i < batch.phases.size(); ++i) {
     counted[static_cast<size_t>(batch.phases[i])] += batch.q_len[i];
   }
   planner_->count(counted);
-  step.num_logit_rows = static_cast<int>(rows.logit_rows.size());
-  step.reads_logits = rows.read_logits.empty() ? step.num_logit_rows > 0
+  slot.num_logit_rows = static_cast<int>(rows.logit_rows.size());
+  slot.reads_logits = rows.read_logits.empty() ? slot.num_logit_rows > 0
                                                : std::count(rows.read_logits.begin(), rows.read_logits.end(),
-                                                            uint8_t{0}) < step.num_logit_rows;
-  BIFOCAL_RETURN_IF_ERROR(fetch(rows, step));
-  BIFOCAL_RETURN_IF_ERROR(cuda::record(step.done, stream_));
+                                                            uint8_t{0}) < slot.num_logit_rows;
+  BIFOCAL_RETURN_IF_ERROR(fetch(rows, slot));
   ++num_submitted_;
   return {};
 }
 
 Status CudaExecutor::collect() {
   if (num_collected_ == num_submitted_) return internal_error("no step is in flight");
-  const Exchange& step = exchange(num_collected_);
-  BIFOCAL_RETURN_IF_ERROR(cuda::wait(step.done, "a step on the GPU"));
+  const Slot& slot = slots_[num_collected_ % kMaxInFlight];
+  BIFOCAL_RETURN_IF_ERROR(cuda::wait(slot.done, "a step on the GPU"));
   ++num_collected_;
   if (!options_.time_idle) return {};
-  const auto& span = *step.span.as<cuda::DeviceSpan>();
+  const auto& span = *slot.host_span.as<cuda::DeviceSpan>();
   idle_before_ns_.reset();
   if (last_end_ns_) idle_before_ns_ = span.begin_ns - *last_end_ns_;
   last_end_ns_ = span.end_ns;
@@ -260,30 +264,42 @@ Status CudaExecutor::collect() {
 }
 
 Status CudaExecutor::send(const StepRows& rows, const attention::StepBatch& batch, const CudaStepShape& shape,
-                          const Exchange& step) {
+                          const Slot& slot) {
   const CudaStepLayout layout(shape);
-  if (static_cast<size_t>(layout.num_bytes) > step.staging.bytes()) {
+  if (static_cast<size_t>(layout.num_bytes) > slot.staging.bytes()) {
     return internal_error(fmt::format("a step of {} rows and {} sequences takes {} bytes, prepared for {}",
                                       shape.num_rows, shape.total_seqs(), layout.num_bytes,
-                                      step.staging.bytes()));
+                                      slot.staging.bytes()));
   }
-  write_step(rows, batch, shape, layout, step.staging.as<std::byte>());
-  return cuda::to_status(
-      cudaMemcpyAsync(arrays_.as<void>(), step.staging.as<void>(), static_cast<size_t>(layout.num_bytes),
-                      cudaMemcpyHostToDevice, stream_.get()),
-      "sending a step to the GPU");
+  write_step(rows, batch, shape, layout, slot.staging.as<std::byte>());
+  BIFOCAL_RETURN_IF_ERROR(cuda::to_status(
+      cudaMemcpyAsync(slot.arrays.as<void>(), slot.staging.as<void>(), static_cast<size_t>(layout.num_bytes),
+                      cudaMemcpyHostToDevice, sending_.get()),
+      "sending a step to the GPU"));
+  BIFOCAL_RETURN_IF_ERROR(cuda::record(slot.sent, sending_));
+  return cuda::wait_in_stream(stream_, slot.sent);
 }
 
-Status CudaExecutor::fetch(const StepRows& rows, const Exchange& step) {
+Status CudaExecutor::enqueue(const CudaStepShape& shape, const Slot& slot) {
+  const auto* arrays = slot.arrays.as<std::byte>();
+  if (!options_.time_idle) return decoder_->enqueue(shape, arrays, slot.tokens, stream_.get());
+  auto* span = slot.span.as<cuda::DeviceSpan>();
+  BIFOCAL_RETURN_IF_ERROR(cuda::stamp_time(&span->begin_ns, {stream_.get(), false, false}));
+  BIFOCAL_RETURN_IF_ERROR(decoder_->enqueue(shape, arrays, slot.tokens, stream_.get()));
+  return cuda::stamp_time(&span->end_ns, {stream_.get(), false, false});
+}
+
+Status CudaExecutor::fetch(const StepRows& rows, const Slot& slot) {
+  BIFOCAL_RETURN_IF_ERROR(cuda::record(slot.computed, stream_));
+  BIFOCAL_RETURN_IF_ERROR(cuda::wait_in_stream(fetching_, slot.computed));
   const auto copy = [&](void* to, const void* from, size_t bytes) {
-    return cuda::to_status(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_.get()),
+    return cuda::to_status(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, fetching_.get()),
                            "fetching a step's results");
   };
   const size_t count = rows.logit_rows.size();
-  BIFOCAL_RETURN_IF_ERROR(
-      copy(step.tokens.as<void>(), workspace_.tokens.as<void>(), count * sizeof(int32_t)));
+  BIFOCAL_RETURN_IF_ERROR(copy(slot.host_tokens.as<void>(), slot.tokens.chosen, count * sizeof(int32_t)));
   if (options_.time_idle) {
-    BIFOCAL_RETURN_IF_ERROR(copy(step.span.as<void>(), span_.as<void>(), span_.bytes()));
+    BIFOCAL_RETURN_IF_ERROR(copy(slot.host_span.as<void>(), slot.span.as<void>(), slot.span.bytes()));
   }
   const auto wanted = [&](size_t row) { return rows.read_logits.empty() || rows.read_logits[row] != 0; };
   for (size_t begin = 0; begin < count;) {
@@ -296,7 +312,7 @@ Status CudaExecutor::fetch(const StepRows& rows, const Exchange& step) {
     }
     begin = end + 1;
   }
-  return {};
+  return cuda::record(slot.done, fetching_);
 }
 
 }  // namespace

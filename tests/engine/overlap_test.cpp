@@ -38,6 +38,17 @@ TEST(Overlap, TheNextStepIsSubmittedWhileOneRuns) {
   expect_nothing_left(overlapped);
 }
 
+TEST(Overlap, NotBehindALongStep) {
+  for (const size_t prompt_len : {size_t{2047}, size_t{2048}}) {
+    EngineOptions options = small_options();
+    options.max_total_tokens = options.chunked_prefill_size = 4096;
+    RemoteEngine remote(options);
+    remote.generate(greedy_request("r", std::vector<int32_t>(prompt_len, 5), 4));
+    EXPECT_EQ(remote.behaviour.steps, 4);
+    EXPECT_EQ(remote.behaviour.overlapped, prompt_len < 2048 ? 3 : 2);
+  }
+}
+
 TEST(Overlap, NotOnAnExecutorThatTakesOneStepAtATime) {
   FakeEngine fake;
   EXPECT_FALSE(fake.engine->options().overlap_schedule);

@@ -28,6 +28,10 @@ Status wait(const Stream& stream, std::string_view what) {
   return to_status(cudaStreamSynchronize(stream.get()), what);
 }
 
+Status wait_in_stream(const Stream& stream, const Event& event) {
+  return to_status(cudaStreamWaitEvent(stream.get(), event.get(), 0), "waiting for an event in a stream");
+}
+
 Expected<Graph> capture(const Stream& stream, const std::function<Status()>& enqueue) {
   BIFOCAL_RETURN_IF_ERROR(to_status(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal),
                                     "starting a capture"));

@@ -49,6 +49,9 @@ Status record(const Event& event, const Stream& stream);
 Status wait(const Event& event, std::string_view what);
 Status wait(const Stream& stream, std::string_view what);
 
+// The stream waits, not the host: what follows in it starts after the event.
+Status wait_in_stream(const Stream& stream, const Event& event);
+
 // What `enqueue` puts into the stream, recorded instead of run. It may launch and copy asynchronously, and
 // nothing else.
 Expected<Graph> capture(const Stream& stream, const std::function<Status()>& enqueue);
