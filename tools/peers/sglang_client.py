@@ -12,7 +12,8 @@ import sys
 import types
 
 MODULE = "sglang.benchmark.serving"
-NEEDS = ("aiohttp", "msgspec", "numpy", "orjson", "psutil", "requests", "tqdm", "transformers", "zmq")
+NEEDS = ("aiohttp", "datasets", "msgspec", "numpy", "orjson", "PIL", "psutil", "pybase64", "requests", "tqdm",
+         "transformers", "zmq")  # fmt: skip
 
 
 def missing():

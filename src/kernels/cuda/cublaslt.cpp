@@ -1,12 +1,11 @@
 #include "kernels/cuda/cublaslt.h"
 
 #include <cublasLt.h>
-#include <dlfcn.h>
 
 #include <cstring>
-#include <type_traits>
 
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/shared_library.h"
 
 namespace bifocal::kernels::cuda {
 
@@ -94,30 +93,21 @@ cublasLtMatmulAlgo_t to_library(const CublasLtAlgorithm& algorithm) {
 }  // namespace
 
 Expected<CublasLt> CublasLt::load() {
-  void* library = dlopen("libcublasLt.so.13", RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) {
-    const char* why = dlerror();
-    return unavailable(std::string("cuBLASLt of CUDA 13 was not found: ") +
-                       (why != nullptr ? why : "dlopen"));
-  }
+  auto library = SharedLibrary::open("libcublasLt.so.13");
+  if (!library.ok()) return library.status().with_context("cuBLASLt of CUDA 13 was not found");
   auto lib = std::make_unique<Library>();
-  bool complete = true;
-  const auto find = [&](auto& function, const char* name) {
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
-    complete = complete && function != nullptr;
-  };
-  find(lib->create, "cublasLtCreate");
-  find(lib->destroy, "cublasLtDestroy");
-  find(lib->get_version, "cublasLtGetVersion");
-  find(lib->matmul, "cublasLtMatmul");
-  find(lib->get_heuristic, "cublasLtMatmulAlgoGetHeuristic");
-  find(lib->get_config, "cublasLtMatmulAlgoConfigGetAttribute");
-  find(lib->init_desc, "cublasLtMatmulDescInit_internal");
-  find(lib->set_desc, "cublasLtMatmulDescSetAttribute");
-  find(lib->init_layout, "cublasLtMatrixLayoutInit_internal");
-  find(lib->init_preference, "cublasLtMatmulPreferenceInit_internal");
-  find(lib->set_preference, "cublasLtMatmulPreferenceSetAttribute");
-  if (!complete) return unavailable("libcublasLt.so.13 lacks functions of CUDA 13");
+  library->find(lib->create, "cublasLtCreate");
+  library->find(lib->destroy, "cublasLtDestroy");
+  library->find(lib->get_version, "cublasLtGetVersion");
+  library->find(lib->matmul, "cublasLtMatmul");
+  library->find(lib->get_heuristic, "cublasLtMatmulAlgoGetHeuristic");
+  library->find(lib->get_config, "cublasLtMatmulAlgoConfigGetAttribute");
+  library->find(lib->init_desc, "cublasLtMatmulDescInit_internal");
+  library->find(lib->set_desc, "cublasLtMatmulDescSetAttribute");
+  library->find(lib->init_layout, "cublasLtMatrixLayoutInit_internal");
+  library->find(lib->init_preference, "cublasLtMatmulPreferenceInit_internal");
+  library->find(lib->set_preference, "cublasLtMatmulPreferenceSetAttribute");
+  BIFOCAL_RETURN_IF_ERROR(library->check_complete());
   BIFOCAL_RETURN_IF_ERROR(to_status(lib->create(&lib->handle), "creating a handle"));
   return CublasLt(std::move(lib));
 }

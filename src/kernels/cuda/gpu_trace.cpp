@@ -1,19 +1,18 @@
 #include "kernels/cuda/gpu_trace.h"
 
 #include <cupti.h>
-#include <dlfcn.h>
 
 #include <cstdlib>
 #include <deque>
 #include <map>
 #include <mutex>
 #include <string>
-#include <type_traits>
 #include <vector>
 
 #include "base/device_timeline.h"
 #include "base/function_name.h"
 #include "base/trace.h"
+#include "kernels/cuda/shared_library.h"
 
 namespace bifocal::kernels::cuda {
 namespace {
@@ -37,34 +36,22 @@ struct Cupti {
 };
 
 Status Cupti::load() {
-  void* library = dlopen("libcupti.so.13", RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) {
-    const char* why = dlerror();
-    return unavailable(std::string("no GPU kernels in this trace, CUPTI of CUDA 13 was not found: ") +
-                       (why != nullptr ? why : "dlopen"));
-  }
-  bool complete = true;
-  const auto find = [&](auto& function, const char* name) {
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
-    complete = complete && function != nullptr;
-  };
-  find(register_callbacks, "cuptiActivityRegisterCallbacks");
-  find(register_clock, "cuptiActivityRegisterTimestampCallback");
-  find(enable, "cuptiActivityEnable");
-  find(disable, "cuptiActivityDisable");
-  find(flush, "cuptiActivityFlushAll");
-  find(next_record, "cuptiActivityGetNextRecord");
-  find(result_string, "cuptiGetResultString");
-  if (!complete)
-    return unavailable("no GPU kernels in this trace: libcupti.so.13 lacks functions of CUDA 13");
-  return {};
+  BIFOCAL_ASSIGN_OR_RETURN(auto library, SharedLibrary::open("libcupti.so.13"));
+  library.find(register_callbacks, "cuptiActivityRegisterCallbacks");
+  library.find(register_clock, "cuptiActivityRegisterTimestampCallback");
+  library.find(enable, "cuptiActivityEnable");
+  library.find(disable, "cuptiActivityDisable");
+  library.find(flush, "cuptiActivityFlushAll");
+  library.find(next_record, "cuptiActivityGetNextRecord");
+  library.find(result_string, "cuptiGetResultString");
+  return library.check_complete();
 }
 
 Status Cupti::to_status(CUptiResult result, const char* what) const {
   if (result == CUPTI_SUCCESS) return {};
   const char* why = nullptr;
   result_string(result, &why);
-  return unavailable(std::string("no GPU kernels in this trace, CUPTI failed at ") + what + ": " +
+  return unavailable(std::string("CUPTI failed at ") + what + ": " +
                      (why != nullptr ? why : std::to_string(static_cast<int>(result))));
 }
 
@@ -81,6 +68,7 @@ class GpuTrace final : public trace::Source {
 
  private:
   Status load();
+  Status enable();
   std::string_view name_of(const char* symbol);
   void add(const CUpti_Activity& record);
   void read(const uint8_t* buffer, size_t bytes);
@@ -185,9 +173,8 @@ Status GpuTrace::load() {
   return {};
 }
 
-Status GpuTrace::start(size_t max_spans) {
+Status GpuTrace::enable() {
   BIFOCAL_RETURN_IF_ERROR(load());
-  timeline_.clear(max_spans);
   for (const CUpti_ActivityKind kind : kKinds) {
     const Status status = cupti_.to_status(cupti_.enable(kind), "enabling its records");
     if (status.ok()) continue;
@@ -195,6 +182,11 @@ Status GpuTrace::start(size_t max_spans) {
     return status;
   }
   return {};
+}
+
+Status GpuTrace::start(size_t max_spans) {
+  timeline_.clear(max_spans);
+  return enable().with_context("no GPU kernels in this trace");
 }
 
 void GpuTrace::stop(trace::Recording& recording) {
