@@ -54,6 +54,9 @@ __device__ __forceinline__ void fold_units(Shared<kD, kN>& shared, const DecodeP
   const bool elected = threadIdx.x == kConsumerWarps * 32;  // one thread of all
   RingCursor<kRunSlots> runs;
   RingCursor<S::kFoldSlots> spans;
+  for (int i = 0; i < S::kFoldSlots; ++i) {
+    named_barrier_arrive(kFreeBarrier + static_cast<uint32_t>(i), S::kMergeThreads);
+  }
   int num_cut = 0;  // at most two: the first run and the last
   for (int i = 0; i < num_seqs; ++i) {
     mbarrier_wait(&shared.run_full[runs.slot], runs.phase);
@@ -68,9 +71,9 @@ __device__ __forceinline__ void fold_units(Shared<kD, kN>& shared, const DecodeP
     OwnedVectors<kD, kN> total;
     total.clear();
     for (int span = run.span_begin; span < run.span_end; ++span) {
-      named_barrier_sync(kSpanBarrier + static_cast<uint32_t>(spans.slot), S::kMergeThreads);
+      named_barrier_sync(kFullBarrier + static_cast<uint32_t>(spans.slot), S::kMergeThreads);
       const OwnedVectors<kD, kN> closed = fold_warps<kD, kN>(shared.spans[spans.slot]);
-      mbarrier_arrive(&shared.span_empty[spans.slot]);
+      named_barrier_arrive(kFreeBarrier + static_cast<uint32_t>(spans.slot), S::kMergeThreads);
       spans.advance();
       if (cut && !prefix) {
         store_partial<kD, kN>(params, run.slot + 1 + span - run.seq_cut, closed);

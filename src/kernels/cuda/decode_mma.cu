@@ -226,12 +226,16 @@ __device__ __forceinline__ void consume(Shared<kD, kN>& shared, const DecodePara
         release(&shared.empty[team][ring.slot]);
         ring.advance();
       }
-      mbarrier_wait(&shared.span_empty[spans.slot], spans.phase ^ 1);
+      named_barrier_sync(kFreeBarrier + static_cast<uint32_t>(spans.slot), S::kMergeThreads);
       hand_over<kD, kN>(state, warp, lane, shared.spans[spans.slot]);
-      named_barrier_arrive(kSpanBarrier + static_cast<uint32_t>(spans.slot), S::kMergeThreads);
+      named_barrier_arrive(kFullBarrier + static_cast<uint32_t>(spans.slot), S::kMergeThreads);
       spans.advance();
       tiles = tiles_of_span(run.seq, span + 1);
     }
+  }
+  // Every slot is said to be free once more than it is filled.
+  for (int i = 0; i < S::kFoldSlots; ++i) {
+    named_barrier_sync(kFreeBarrier + static_cast<uint32_t>(i), S::kMergeThreads);
   }
 }
 
@@ -242,9 +246,6 @@ __device__ __forceinline__ void init_barriers(Shared<kD, kN>& shared) {
   for (int i = 0; i < kTeams * S::kSlots; ++i) {
     mbarrier_init(&shared.full[0][i], 1);
     mbarrier_init(&shared.empty[0][i], kWarpsPerTeam);
-  }
-  for (int i = 0; i < S::kFoldSlots; ++i) {
-    mbarrier_init(&shared.span_empty[i], S::kFoldThreads);
   }
   for (int i = 0; i < kRunSlots; ++i) {
     mbarrier_init(&shared.run_full[i], 1);

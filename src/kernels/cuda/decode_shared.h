@@ -17,11 +17,12 @@ constexpr int kWarpsPerTeam = kTileTokens / 16;
 constexpr int kConsumerWarps = kTeams * kWarpsPerTeam;
 constexpr int kRunSlots = 4;
 
-// Named barriers: the consumers', that of all who merge, and one for each slot of states on their way from
-// the consumers to the fold warps.
+// Named barriers: the consumers', that of all who merge, and for each slot of states one to say that it is
+// full, from the consumers to the fold warps, one to say that it is free, from these to those.
 constexpr uint32_t kQueryBarrier = 1;
 constexpr uint32_t kMergeBarrier = 2;
-constexpr uint32_t kSpanBarrier = 3;
+constexpr uint32_t kFullBarrier = 3;
+constexpr uint32_t kFreeBarrier = 5;
 
 struct DecodeParams {
   const DecodePart* parts;
@@ -107,7 +108,6 @@ struct Shared {
   CutRun cut_runs[2];
   uint64_t full[kTeams][S::kSlots];
   uint64_t empty[kTeams][S::kSlots];
-  uint64_t span_empty[S::kFoldSlots];
   uint64_t run_full[kRunSlots];
   uint64_t run_empty[kRunSlots];
 };
