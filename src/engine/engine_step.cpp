@@ -9,7 +9,7 @@ namespace bifocal::engine {
 namespace {
 
 // Planned behind a step of so many rows, a newcomer would wait for all of it; and there is little to hide.
-constexpr int32_t kLongStepRows = 2048;
+constexpr int32_t kLongStepRows = 512;
 
 }  // namespace
 

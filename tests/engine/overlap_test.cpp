@@ -39,13 +39,13 @@ TEST(Overlap, TheNextStepIsSubmittedWhileOneRuns) {
 }
 
 TEST(Overlap, NotBehindALongStep) {
-  for (const size_t prompt_len : {size_t{2047}, size_t{2048}}) {
+  for (const size_t prompt_len : {size_t{511}, size_t{512}}) {
     EngineOptions options = small_options();
-    options.max_total_tokens = options.chunked_prefill_size = 4096;
+    options.max_total_tokens = options.chunked_prefill_size = 1024;
     RemoteEngine remote(options);
     remote.generate(greedy_request("r", std::vector<int32_t>(prompt_len, 5), 4));
     EXPECT_EQ(remote.behaviour.steps, 4);
-    EXPECT_EQ(remote.behaviour.overlapped, prompt_len < 2048 ? 3 : 2);
+    EXPECT_EQ(remote.behaviour.overlapped, prompt_len < 512 ? 3 : 2);
   }
 }
 

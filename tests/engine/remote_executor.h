@@ -194,7 +194,7 @@ using RemoteModel = WrappedModel<RemoteExecutor, DeviceBehaviour>;
 struct RemoteEngine {
   explicit RemoteEngine(EngineOptions options = small_options(),
                         std::shared_ptr<const text::Tokenizer> tokenizer = nullptr) {
-    auto fake = std::make_unique<FakeModel>(options.kv_dtype, options.page_size, options.pool, 4096);
+    auto fake = std::make_unique<FakeModel>(options.kv_dtype, options.page_size, options.pool, 1024);
     auto created = Engine::create(std::make_unique<RemoteModel>(std::move(fake), behaviour),
                                   std::move(tokenizer), options);
     EXPECT_TRUE(created.ok()) << created.status().message();

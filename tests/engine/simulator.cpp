@@ -358,6 +358,7 @@ class Simulation {
       write_and_check(s, c);
       const bool over = c.over.contains(s.key.choice) || c.live.empty();
       if (!over) see_logits(s, c);
+      if (over) expect_not_in_tree(s);
       const bool fault = random_.below(1000) < static_cast<uint64_t>(config_.fault_per_mille);
       result.faulted.push_back(fault ? 1 : 0);
       result_.rows_too_far += over ? 1 : 0;
@@ -385,6 +386,13 @@ class Simulation {
       expect(!pool_.in_tree(page), "a page of a faulted sequence is reused");
     poison_free_pages();
     poison_free_window_pages();
+  }
+
+  // Nobody has said that these rows are sound, and nobody will.
+  void expect_not_in_tree(const StepSequence& s) const {
+    for (int64_t p = s.kv_len - s.q_len; p < s.kv_len; ++p) {
+      expect(p % config_.page_size != 0 || !pool_.in_tree(page_of(s, p)), "rows in flight are reused");
+    }
   }
 
   // What is free may be anybody's: a step in flight that still reads it finds out.
