@@ -12,12 +12,14 @@ namespace {
 // has to find its way anew after 4 KiB: it then goes on with the other one meanwhile.
 constexpr int kStreams = simd::kWidth == 16 ? 2 : 1;
 
-// How far ahead the rows of each head are asked for. Less, and they come late; more, and what the processor's
-// own prefetcher has on its way is asked for twice.
-constexpr int64_t kReadLeadBytes = 1024;
+// How far ahead the rows of each head are asked for: more where several query rows make reading uneven. Less,
+// and they come late; more, and what the processor's own prefetcher has on its way is asked for twice.
+constexpr int64_t read_lead_bytes(int num_rows) {
+  return num_rows == 1 ? 1024 : 2048;
+}
 
-// For each of the heads that are read side by side: [i] is the row that is read kReadLeadBytes after that of
-// the block's key i.
+// For each of the heads that are read side by side: [i] is the row that is read read_lead_bytes() after that
+// of the block's key i.
 using RowsAhead = const char* [kStreams][kKeyBlock];
 
 inline void prefetch_row(const char* row, int64_t num_bytes) {
@@ -84,7 +86,7 @@ class BlockReader {
   template <class Fn>
   void for_turns(Turn now, int head_dim, const Turn& following, Fn fn) {
     const int64_t row_bytes = int64_t{head_dim} * static_cast<int64_t>(sizeof(Storage));
-    const int lead = static_cast<int>((kReadLeadBytes + row_bytes - 1) / row_bytes);
+    const int lead = static_cast<int>((read_lead_bytes(args_.num_rows) + row_bytes - 1) / row_bytes);
     now.keys = first_turn(keys());
     for (;;) {
       const bool last = now.keys.end == keys().end;

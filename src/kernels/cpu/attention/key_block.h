@@ -180,7 +180,7 @@ class FetchAhead {
   }
 
  private:
-  static constexpr int64_t kLeadBytes = 32768;
+  static constexpr int64_t kLeadBytes = 16384;
   static constexpr int64_t kTranslateLeadBytes = 65536;
   static constexpr int64_t kTranslatedBytes = 2048;
 
@@ -208,6 +208,24 @@ class FetchAhead {
   RunCursor near_;
   RunCursor far_;
   RowRun run_;  // what is left of it
+};
+
+// A block's rows of one head, fetched in small portions all along the head's arithmetic: memory has something
+// to do at all times, and never more than it takes at once.
+class FetchShare {
+ public:
+  explicit FetchShare(FetchAhead& ahead) : ahead_(&ahead) {}
+  // Nothing when all have been fetched.
+  void fetch(int num_rows) {
+    const int rows = num_rows < left_ ? num_rows : left_;
+    ahead_->fetch_rows(rows);
+    left_ -= rows;
+  }
+  void fetch_rest() { fetch(left_); }
+
+ private:
+  FetchAhead* ahead_;
+  int left_ = kKeyBlock;
 };
 
 }  // namespace

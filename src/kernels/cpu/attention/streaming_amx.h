@@ -83,8 +83,9 @@ void pack_queries(const QueryTile& tile, float* packed) {
 
 // logits [kRows, kKeyBlock] from the sums of 64 keys, [kKeyBlock, 16].
 template <int kRows>
-void add_query_parts(const float* sums, float* logits) {
+void add_query_parts(const float* sums, float* logits, FetchShare& share) {
   for (int t = 0; t < kKeyTiles; ++t, sums += kTileFloats) {
+    share.fetch(4);
     Vec column[kTile];
     for (int i = 0; i < kTile; ++i) column[i] = load(sums + i * kWidth);
     transpose(column);
@@ -94,16 +95,17 @@ void add_query_parts(const float* sums, float* logits) {
     }
   }
 }
-void add_query_parts(int rows, const float* sums, float* logits) {
-  if (rows == 1) add_query_parts<1>(sums, logits);
-  if (rows == 2) add_query_parts<2>(sums, logits);
-  if (rows == 3) add_query_parts<3>(sums, logits);
-  if (rows == 4) add_query_parts<4>(sums, logits);
+void add_query_parts(int rows, const float* sums, float* logits, FetchShare& share) {
+  if (rows == 1) add_query_parts<1>(sums, logits, share);
+  if (rows == 2) add_query_parts<2>(sums, logits, share);
+  if (rows == 3) add_query_parts<3>(sums, logits, share);
+  if (rows == 4) add_query_parts<4>(sums, logits, share);
 }
 
 // weights [num_rows, kKeyBlock] as packed [kKeyTiles] tiles.
-void pack_weights(const Group& group, const float* weights, int num_rows, float* packed) {
+void pack_weights(const Group& group, const float* weights, int num_rows, float* packed, FetchShare& share) {
   for (int r = 0; r < num_rows; ++r) {
+    share.fetch(4);
     for (int t = 0; t < kKeyTiles; ++t) {
       Vec part[kWeightParts];
       split(load(weights + r * kKeyBlock + t * kTile), part);
@@ -155,12 +157,13 @@ void multiply_values(const Group& group, const float* weights, const RowTile (&v
 
 // acc = acc * shrink + the parts' sums.
 void add_weight_parts(const Group& group, const float* sums, int64_t columns, int num_rows, int head_dim,
-                      const float* shrink, float* acc) {
+                      const float* shrink, float* acc, FetchShare& share) {
   const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
   const __m512i second = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
   const int acc_columns = padded_head_dim(head_dim);
   const int64_t part = group.rows * columns;
   for (int r = 0; r < num_rows; ++r, acc += acc_columns, sums += columns) {
+    share.fetch(8);
     const Vec factor = set1(shrink[r]);
     for (int d = 0; d < acc_columns; d += kDepth) {
       const float* x = sums + d / 2;
@@ -202,22 +205,25 @@ void span(const SpanArgs& args) {
 
     float shrink[kLimits.max_rows];
     RowTile tiles[kKeyTiles];
+    FetchShare share(ahead);
     configure_tiles(kTile, 4 * kQueryParts * group.rows, kTile, 4 * kQueryParts * group.rows);
     for_groups<kMaxGroupRows>(args.num_heads, args.num_rows, [&](int number, int h, int r, int rows) {
       if (r == 0) {
         place(keys.k, h * args.kv.k_head_stride, args.head_dim_k, args.kv.k_token_stride, scratch.keys,
               tiles);
+        share = FetchShare(ahead);
       }
-      // The head's rows of the next keys, spread over the products of its first group.
-      const int fetches = r == 0 ? (kTile + num_steps - 1) / num_steps : 0;
       clear_sums();
       multiply_keys(tiles, args.q + int64_t{number} * num_steps * group.query_tile(), group.query_floats(),
-                    num_steps, [&] { ahead.fetch_rows(fetches); });
+                    num_steps, [&] { share.fetch(1); });
       store_sums(sums);
-      add_query_parts(group.rows, sums, logits);
+      add_query_parts(group.rows, sums, logits, share);
       const int row = h * args.num_rows + r;
+      share.fetch(8);
       softmax_block(args, row, rows, block, logits, shrink + row);
-      pack_weights(group, logits, rows, weights + number * kKeyTiles * group.weight_tile());
+      share.fetch(8);
+      pack_weights(group, logits, rows, weights + number * kKeyTiles * group.weight_tile(), share);
+      share.fetch_rest();
     });
 
     const KeyRange key_tiles{keys.begin / kTile, (keys.end + kTile - 1) / kTile};
@@ -226,12 +232,12 @@ void span(const SpanArgs& args) {
       if (r == 0) {
         place(keys.v, h * args.kv.v_head_stride, args.head_dim_v, args.kv.v_token_stride, scratch.values,
               tiles);
+        share = FetchShare(ahead);
       }
-      const int fetches = r == 0 ? (kTile * kTile + columns - 1) / columns : 0;
       const float* p = weights + number * kKeyTiles * group.weight_tile();
       const auto multiply = [&]<int kTiles>(int column) {
         multiply_values<kTiles>(group, p, tiles, 4 * column, key_tiles, sums + column, columns,
-                                [&] { ahead.fetch_rows(fetches); });
+                                [&] { share.fetch(2); });
       };
       int column = 0;
       for (; column + 4 * kTile <= columns; column += 4 * kTile) multiply.template operator()<4>(column);
@@ -241,7 +247,8 @@ void span(const SpanArgs& args) {
       if (left == 1) multiply.template operator()<1>(column);
       const int row = h * args.num_rows + r;
       add_weight_parts(group, sums, columns, rows, args.head_dim_v, shrink + row,
-                       args.state.acc + int64_t{row} * v_columns);
+                       args.state.acc + int64_t{row} * v_columns, share);
+      share.fetch_rest();
     });
   }
   _tile_release();

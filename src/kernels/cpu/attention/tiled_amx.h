@@ -254,32 +254,36 @@ void span(const SpanArgs& args) {
 
     float shrink[kMaxRows];
     RowTile tiles[kKeyTiles];
+    FetchShare share(ahead);
     visible_groups([&](int group, int h, int r, int rows, bool first) {
       for (int t = 0; t < kKeyTiles && first; ++t) {
         tiles[t] = row_tile(keys.k, t * kTile, {keys.begin, keys.end}, h * args.kv.k_head_stride,
                             args.head_dim_k, args.kv.k_token_stride, key_copies);
       }
+      if (first) share = FetchShare(ahead);
       const float* q = args.q + int64_t{group} * kQueryParts * num_steps * kTileFloats;
       clear_sums();
       for (int p = kQueryParts - 1; p >= 0; --p) {
-        const int fetches = first && p == kQueryParts - 1 ? (kTile + num_steps - 1) / num_steps : 0;
         multiply_keys(tiles, q + int64_t{p} * num_steps * kTileFloats, kTile, num_steps,
-                      [&] { ahead.fetch_rows(fetches); });
+                      [&] { share.fetch(1); });
       }
       store_sums(logits);
+      share.fetch_rest();
       softmax_columns(args, h * args.num_rows + r, rows, block, logits, weights + group * kWeightFloats,
                       shrink + group * kTile);
     });
 
     visible_groups([&](int group, int h, int, int, bool first) {
+      if (first) share = FetchShare(ahead);
       for (int s = 0; s < kSteps && first; ++s) {
         pack_values(keys.v + s * kDepth, h * args.kv.v_head_stride, args.head_dim_v, values + s * value_step,
-                    [&] { ahead.fetch_rows(2); });
+                    [&] { share.fetch(1); });
       }
       const float* p = weights + group * kWeightFloats;
       const Vec factor = load(shrink + group * kTile);
       int d = 0;
       for (; d + 4 * kTile <= num_value_dims; d += 4 * kTile) {
+        share.fetch(kTile);
         multiply_values<4>(p, values + d * kDepth, value_step, sums);
         add_sums(sums, 4 * kTile, factor, acc_of(group) + d * kTile);
       }
@@ -287,6 +291,7 @@ void span(const SpanArgs& args) {
         multiply_values<2>(p, values + d * kDepth, value_step, sums);
         add_sums(sums, 2 * kTile, factor, acc_of(group) + d * kTile);
       }
+      share.fetch_rest();
     });
   }
   _tile_release();
