@@ -20,7 +20,7 @@ class Cli(unittest.TestCase):
     def test_help_lists_every_command(self):
         done = bifocal("--help")
         self.assertEqual(done.returncode, 0)
-        for command in ("serve", "generate", "chat", "backends", "explain", "bench one-batch", "bench ceilings",
+        for command in ("serve", "generate", "chat", "backends", "explain", "tune", "bench one-batch", "bench ceilings",
                         "bench mixed", "bench conversations", "eval determinism", "eval gsm8k", "eval mmlu"):
             self.assertIn(command, done.stdout)
         self.assertEqual(bifocal("serve", "--help").returncode, 0)
@@ -85,6 +85,33 @@ class Cli(unittest.TestCase):
         self.assertIn("--decode-attention-backend", done.stdout)
         self.assertTrue(re.search(r"prefill\b.*\b(tiled|reference|unified)", done.stdout), done.stdout)
 
+
+    def test_tune_without_a_gpu_says_that_there_is_nothing_to_choose(self):
+        with tempfile.TemporaryDirectory() as directory:
+            output = pathlib.Path(directory) / "table.json"
+            done = bifocal("tune", MODEL, "--device", "cpu", "--output-file", str(output))
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("nothing to choose", done.stdout)
+            self.assertFalse(output.exists())
+        done = bifocal("tune", MODEL, "--device", "cpu", "--rows", "8,0")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--rows", done.stderr)
+
+    def test_a_table_of_products_is_read_before_the_model(self):
+        with tempfile.TemporaryDirectory() as directory:
+            table = pathlib.Path(directory) / "table.json"
+            words = ("generate", MODEL, "--device", "cpu", "--prompt", "Hi", "--max-tokens", "1", "--linear-table")
+            done = bifocal(*words, str(table))
+            self.assertEqual(done.returncode, 2)
+            self.assertIn("table.json", done.stderr)
+            table.write_text('{"device": "NVIDIA H200", "cublaslt_version": 1, "choices": [{"n": 8}]}')
+            done = bifocal(*words, str(table))
+            self.assertEqual(done.returncode, 2)
+            self.assertIn("choices[0].m_bucket: missing", done.stderr)
+            table.write_text('{"device": "NVIDIA H200", "cublaslt_version": 1, "choices": []}')
+            done = bifocal(*words, str(table))
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("nothing uses it on the CPU", done.stderr)
 
     def test_eval_determinism_in_process(self):
         done = bifocal("eval", "determinism", "--model-path", MODEL, "--test-mode", "single,prefix,radix_cache",

@@ -208,11 +208,15 @@ Expected<LinearMeasured> Linear::measure(int m, int n, int k, bool gated) {
   State& state = *state_;
   LinearCandidates candidates;
   candidates.rows = {{m, 1.0}};
+  candidates.guess_rows = {m, m / 2 + 1, 2 * m};
   candidates.n = n;
   candidates.k = k;
   candidates.gated = gated;
   candidates.deterministic = state.options.deterministic;
-  if (candidates.deterministic) candidates.rows.assign(kDeterministicMix.begin(), kDeterministicMix.end());
+  if (candidates.deterministic) {
+    candidates.rows.assign(kDeterministicMix.begin(), kDeterministicMix.end());
+    candidates.guess_rows = {kDeterministicM, 16, 32, 64, 256, 512, 2048};
+  }
   candidates.num_sms = state.num_sms;
   candidates.skinny_workspace = state.skinny_workspace.as<void>();
   candidates.cublaslt_workspace = state.cublaslt_workspace.as<void>();

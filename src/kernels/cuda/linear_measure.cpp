@@ -168,9 +168,9 @@ class Product {
 Expected<std::vector<CublasLtAlgorithm>> guesses_of(const LinearCandidates& candidates,
                                                     const Product& product, const CublasLt& cublaslt) {
   std::vector<CublasLtAlgorithm> all;
-  for (const TimedRows& rows : candidates.rows) {
+  for (const int m : candidates.guess_rows) {
     BIFOCAL_ASSIGN_OR_RETURN(const auto guesses,
-                             cublaslt.candidates(product.args(rows.m), !candidates.deterministic, kGuesses));
+                             cublaslt.candidates(product.args(m), !candidates.deterministic, kGuesses));
     for (const CublasLtAlgorithm& guess : guesses) {
       if (std::find(all.begin(), all.end(), guess) == all.end()) all.push_back(guess);
     }

@@ -17,6 +17,7 @@ struct TimedRows {
 
 struct LinearCandidates {
   std::vector<TimedRows> rows;  // the least weighted sum of times wins
+  std::vector<int> guess_rows;  // M that cuBLASLt is asked for: its guesses differ
   int n = 0;                    // gated: 2 I
   int k = 0;
   bool gated = false;          // with SiLU and the product of both halves
@@ -27,10 +28,9 @@ struct LinearCandidates {
 };
 
 struct LinearMeasured {
-  LinearChoice choice;     // its us is of the first of rows, which cuBLASLt's first guess is for; m_bucket is
-                           // left to the caller
+  LinearChoice choice;     // its us is of the first of rows; m_bucket is left to the caller
   double skinny_us = 0.0;  // the same of our own product; 0 where it doesn't serve the shape
-  double first_us = 0.0;   // of cuBLASLt's first guess
+  double first_us = 0.0;   // of cuBLASLt's first guess for the first of guess_rows
 };
 
 // In a graph of products that each read other weights, together more than the L2 holds. Allocates and
