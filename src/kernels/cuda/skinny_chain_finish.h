@@ -91,10 +91,10 @@ class Finisher {
   // After the last tile: the results of this CTA are in memory, for the copies of x of the next link.
   __device__ void announce(int* finished) {
     if (link_.norm != nullptr) leave_squares();
-    named_barrier_sync(1, 128);
-    if (threadIdx.x != 0) return;
     async_proxy_fence_global();
-    add_release(finished, 1);  // releases what the barrier has shown this thread, too
+    __threadfence();
+    named_barrier_sync(1, 128);
+    if (threadIdx.x == 0) atomicAdd(finished, 1);
   }
 
  private:
