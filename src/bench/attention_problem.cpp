@@ -111,6 +111,10 @@ Expected<AttentionProblem> AttentionProblem::create(const AttentionShape& shape,
                     "prefix of {}",
                     to_string(shape), shape.kv_len, shape.q_len, shape.shared_prefix));
   }
+  if (shape.page_size < 1 || shape.page_size > kv::kMaxPageSize) {
+    return invalid_argument(
+        fmt::format("page size {}, expected 1 to {} tokens", shape.page_size, kv::kMaxPageSize));
+  }
   AttentionProblem problem;
   problem.shape_ = shape;
   const int pages_per_seq = (shape.kv_len + shape.page_size - 1) / shape.page_size;

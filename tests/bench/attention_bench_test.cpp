@@ -140,6 +140,8 @@ TEST(AttentionProblem, PagesLieAsTheEngineHandsThemOutOrAnywhere) {
   EXPECT_LE(count_jumps(shape), 16U);
   shape.random_pages = true;
   EXPECT_GE(count_jumps(shape), 200U);
+  shape.page_size = 512;
+  EXPECT_FALSE(AttentionProblem::create(shape, 1).ok());
 }
 
 TEST(AttentionBench, Planning) {

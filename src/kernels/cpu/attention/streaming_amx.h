@@ -81,7 +81,8 @@ void pack_queries(const QueryTile& tile, float* packed) {
   });
 }
 
-// logits [kRows, kKeyBlock] from the sums of 64 keys, [kKeyBlock, 16].
+// logits [kRows, kKeyBlock] from the sums of 64 keys, [kKeyBlock, 16]. Here and below, the next rows of
+// `share` are fetched beside the arithmetic.
 template <int kRows>
 void add_query_parts(const float* sums, float* logits, FetchShare& share) {
   for (int t = 0; t < kKeyTiles; ++t, sums += kTileFloats) {
