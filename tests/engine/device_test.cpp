@@ -109,25 +109,30 @@ TEST(Device, AnUnsoundRowEndsThatRequestAlone) {
   EXPECT_FALSE(remote.engine->failed());
 }
 
+// Whether it says so when a step is handed over or when results are asked for: once, with a second step in
+// flight.
 TEST(Device, AFailedDeviceEndsEveryStream) {
-  std::latch submitted(1);
-  RemoteEngine remote;
-  remote.behaviour.fail_at = 5;
-  remote.behaviour.submitted = &submitted;
-  std::vector<std::shared_ptr<Collector>> collectors;
-  for (int i = 0; i < 20; ++i) {
-    collectors.push_back(remote.submit(greedy_request("r" + std::to_string(i), {1, 2, i}, 50)));
+  for (const bool at_submit : {true, false}) {
+    std::latch submitted(1);
+    RemoteEngine remote;
+    (at_submit ? remote.behaviour.refuse_at : remote.behaviour.fail_at) = 5;
+    remote.behaviour.submitted = &submitted;
+    std::vector<std::shared_ptr<Collector>> collectors;
+    for (int i = 0; i < 20; ++i) {
+      collectors.push_back(remote.submit(greedy_request("r" + std::to_string(i), {1, 2, i}, 50)));
+    }
+    submitted.count_down();
+    for (auto& collector : collectors) {
+      ASSERT_TRUE(collector->wait());
+      EXPECT_TRUE(collector->complaints().empty());
+      EXPECT_EQ(collector->output().last.finish, FinishReason::error);
+      EXPECT_NE(collector->output().last.error.message().find("cudaErrorIllegalAddress"), std::string::npos);
+    }
+    EXPECT_TRUE(remote.engine->failed());
+    EXPECT_GT(remote.behaviour.overlapped, 0);
+    EXPECT_EQ(remote.engine->submit(greedy_request("late", {1}, 1), [](OutputEvent) {}).code(),
+              StatusCode::unavailable);
   }
-  submitted.count_down();
-  for (auto& collector : collectors) {
-    ASSERT_TRUE(collector->wait());
-    EXPECT_TRUE(collector->complaints().empty());
-    EXPECT_EQ(collector->output().last.finish, FinishReason::error);
-    EXPECT_NE(collector->output().last.error.message().find("cudaErrorIllegalAddress"), std::string::npos);
-  }
-  EXPECT_TRUE(remote.engine->failed());
-  EXPECT_EQ(remote.engine->submit(greedy_request("late", {1}, 1), [](OutputEvent) {}).code(),
-            StatusCode::unavailable);
 }
 
 TEST(Device, AFailedPageCopyEndsEveryStream) {

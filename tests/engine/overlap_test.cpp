@@ -160,28 +160,5 @@ TEST(Overlap, AReceiverThatFailsEndsItsRequestAlone) {
   EXPECT_EQ(events, 5);
 }
 
-// Whether the device says so when a step is handed over or when its results are asked for, with a second
-// step in flight.
-TEST(Overlap, AFailedDeviceEndsEveryStreamOnce) {
-  for (const bool at_submit : {true, false}) {
-    std::latch submitted(1);
-    RemoteEngine remote;
-    (at_submit ? remote.behaviour.refuse_at : remote.behaviour.fail_at) = 7;
-    remote.behaviour.submitted = &submitted;
-    std::vector<std::shared_ptr<Collector>> collectors;
-    for (int i = 0; i < 10; ++i) {
-      collectors.push_back(remote.submit(greedy_request("r" + std::to_string(i), {1, 2, i}, 50)));
-    }
-    submitted.count_down();
-    for (auto& collector : collectors) {
-      ASSERT_TRUE(collector->wait());
-      EXPECT_TRUE(collector->complaints().empty());
-      EXPECT_EQ(collector->output().last.finish, FinishReason::error);
-    }
-    EXPECT_TRUE(remote.engine->failed());
-    EXPECT_GT(remote.behaviour.overlapped, 0);
-  }
-}
-
 }  // namespace
 }  // namespace bifocal::engine

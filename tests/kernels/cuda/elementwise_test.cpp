@@ -16,63 +16,45 @@ void synchronise() {
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess) << cudaGetErrorString(cudaGetLastError());
 }
 
-TEST(GatherRows, CopiesRowsAndZeroesWhatIsOutside) {
-  REQUIRE_GPU();
-  for (const int dim : {8, 264, 5120, 16384}) {
-    const auto width = static_cast<size_t>(dim);
-    const auto host = random_bf16(5 * width, 1);
-    const std::vector<int32_t> ids = {4, 0, -1, 5, 2, 2};
-    const DeviceMemory table = upload(host);
-    const DeviceMemory device_ids = upload(ids);
-    const DeviceMemory out = poisoned<uint16_t>(ids.size() * width);
-    GatherRows args;
-    args.table = table.as<uint16_t>();
-    args.table_rows = 5;
-    args.dim = dim;
-    args.ids = device_ids.as<int32_t>();
-    args.num_rows = static_cast<int>(ids.size());
-    args.out = out.as<uint16_t>();
-    ASSERT_TRUE(gather_rows(args, {}).ok());
-    synchronise();
-    const auto actual = download<uint16_t>(out);
-    for (size_t i = 0; i < ids.size(); ++i) {
-      const bool inside = ids[i] >= 0 && ids[i] < 5;
-      for (size_t d = 0; d < width; ++d) {
-        const uint16_t expected = inside ? host[static_cast<size_t>(ids[i]) * width + d] : uint16_t{0};
-        ASSERT_EQ(actual[i * width + d], expected) << "row " << i << ", dim " << d;
-      }
-    }
-  }
-}
-
-TEST(GatherRows, FollowsIdsThatStandForChosenTokens) {
-  REQUIRE_GPU();
-  constexpr size_t kWidth = 64;
-  const auto host = random_bf16(5 * kWidth, 1);
-  const std::vector<int32_t> ids = {chosen_at(2), 1, -1, chosen_at(0), chosen_at(1)};
-  const std::vector<int32_t> chosen = {4, -1, 3};  // an unsound row gave no token
-  const std::vector<int32_t> expected_ids = {3, 1, -1, 4, -1};
+// Row ids[i] of a table of 5 rows, or zeros for an expected id outside of it.
+void expect_gathered(int dim, const std::vector<int32_t>& ids, const std::vector<int32_t>& chosen,
+                     const std::vector<int32_t>& expected_ids) {
+  const auto width = static_cast<size_t>(dim);
+  const auto host = random_bf16(5 * width, 1);
   const DeviceMemory table = upload(host);
   const DeviceMemory device_ids = upload(ids);
   const DeviceMemory device_chosen = upload(chosen);
-  const DeviceMemory out = poisoned<uint16_t>(ids.size() * kWidth);
+  const DeviceMemory out = poisoned<uint16_t>(ids.size() * width);
   GatherRows args;
   args.table = table.as<uint16_t>();
   args.table_rows = 5;
-  args.dim = kWidth;
+  args.dim = dim;
   args.ids = device_ids.as<int32_t>();
-  args.chosen = device_chosen.as<int32_t>();
+  args.chosen = chosen.empty() ? nullptr : device_chosen.as<int32_t>();
   args.num_rows = static_cast<int>(ids.size());
   args.out = out.as<uint16_t>();
   ASSERT_TRUE(gather_rows(args, {}).ok());
   synchronise();
   const auto actual = download<uint16_t>(out);
   for (size_t i = 0; i < ids.size(); ++i) {
-    const auto id = static_cast<size_t>(expected_ids[i]);
-    for (size_t d = 0; d < kWidth; ++d) {
-      ASSERT_EQ(actual[i * kWidth + d], expected_ids[i] < 0 ? 0 : host[id * kWidth + d]) << "row " << i;
+    const bool inside = expected_ids[i] >= 0 && expected_ids[i] < 5;
+    for (size_t d = 0; d < width; ++d) {
+      const uint16_t expected = inside ? host[static_cast<size_t>(expected_ids[i]) * width + d] : uint16_t{0};
+      ASSERT_EQ(actual[i * width + d], expected) << "row " << i << ", dim " << d;
     }
   }
+}
+
+TEST(GatherRows, CopiesRowsAndZeroesWhatIsOutside) {
+  REQUIRE_GPU();
+  const std::vector<int32_t> ids = {4, 0, -1, 5, 2, 2};
+  for (const int dim : {8, 264, 5120, 16384}) expect_gathered(dim, ids, {}, ids);
+}
+
+TEST(GatherRows, FollowsIdsThatStandForChosenTokens) {
+  REQUIRE_GPU();
+  const std::vector<int32_t> chosen = {4, -1, 3};  // an unsound row gave no token
+  expect_gathered(64, {chosen_at(2), 1, -1, chosen_at(0), chosen_at(1)}, chosen, {3, 1, -1, 4, -1});
 }
 
 TEST(RmsNorm, AgreesWithDouble) {
