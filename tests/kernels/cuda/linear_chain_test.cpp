@@ -4,10 +4,8 @@
 #include <cmath>
 
 #include "kernels/cuda/device_array.h"
-#include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/skinny_chain.h"
-#include "kernels/cuda/skinny_gemm.h"
 
 namespace bifocal::kernels::cuda {
 namespace {
@@ -44,8 +42,7 @@ class Layer {
         attention_norm_(upload(random_bf16(count(1, widths.hidden), 8, 2.0))),
         biases_(upload(random_bf16(count(2, std::max(widths.hidden, widths.inner)), 9))),
         bias_(bias ? biases_.as<uint16_t>() : nullptr),
-        workspace_(zeros(skinny_chain_workspace_bytes(num_sms()))),
-        skinny_workspace_(zeros(skinny_workspace_bytes(num_sms()))) {}
+        workspace_(zeros(skinny_chain_workspace_bytes(num_sms()))) {}
 
   static DeviceMemory zeros(int64_t bytes) {
     return upload(std::vector<uint8_t>(static_cast<size_t>(bytes), 0));
@@ -117,40 +114,10 @@ class Layer {
   }
 
   // Each product a kernel of its own, norms between them.
-  Results run_apart(int m) {
+  Results run_apart(Linear& link_by_link, int m) {
     reset(m);
-    const LinearChain links = chain(m);
-    for (const LinearLink& link : links.view()) {
-      LinearArgs plain;
-      plain.x = link.x;
-      plain.w = link.w;
-      plain.m = m;
-      plain.n = link.n;
-      plain.k = link.k;
-      plain.bias = link.bias;
-      plain.residual = link.residual;
-      plain.out = link.out;
-      GatedLinearArgs gated;
-      gated.x = link.x;
-      gated.w = link.w;
-      gated.m = m;
-      gated.inner = link.n;
-      gated.k = link.k;
-      gated.bias = link.bias;
-      gated.out = link.out;
-      EXPECT_TRUE((link.gated ? run_skinny_gated(gated, skinny_workspace_.as<void>(), num_sms(), {})
-                              : run_skinny(plain, skinny_workspace_.as<void>(), num_sms(), {}))
-                      .ok());
-      if (link.norm == nullptr) continue;
-      RmsNorm norm;
-      norm.residual = link.out;
-      norm.w = link.norm;
-      norm.out = link.normed;
-      norm.eps = 1e-5F;
-      norm.num_rows = m;
-      norm.dim = link.n;
-      EXPECT_TRUE(rms_norm(norm, {}).ok());
-    }
+    const Status status = link_by_link.run_chain(chain(m), {});
+    EXPECT_TRUE(status.ok()) << status.message();
     return results();
   }
 
@@ -169,8 +136,7 @@ class Layer {
   std::vector<uint16_t> residual_;
   DeviceMemory output_, gate_up_, down_, project_, mlp_norm_, attention_norm_, biases_;
   const uint16_t* bias_;
-  DeviceMemory workspace_;         // of chains
-  DeviceMemory skinny_workspace_;  // of single products
+  DeviceMemory workspace_;
   Rows rows_;
 };
 
@@ -192,13 +158,20 @@ const std::vector<Widths> kWidths = {
 
 TEST(LinearChain, AgreesWithItsProductsOneByOne) {
   REQUIRE_GPU();
+  LinearOptions options;
+  options.chains = false;
+  auto link_by_link = Linear::create(options);
+  if (link_by_link.status().code() == StatusCode::unavailable) {
+    GTEST_SKIP() << link_by_link.status().message();
+  }
+  ASSERT_TRUE(link_by_link.ok()) << link_by_link.status().message();
   for (const Widths& widths : kWidths) {
     for (const bool bias : {false, true}) {
       Layer layer(widths, bias);
       for (const int m : {1, 3, 8}) {
         SCOPED_TRACE(testing::Message() << m << " rows of " << widths.hidden << ", bias " << bias);
         const Results together = layer.run(m);
-        const Results apart = layer.run_apart(m);
+        const Results apart = layer.run_apart(*link_by_link, m);
         ASSERT_NO_FATAL_FAILURE(expect_close(together.residual, apart.residual));
         ASSERT_NO_FATAL_FAILURE(expect_close(together.inner, apart.inner));
         ASSERT_NO_FATAL_FAILURE(expect_close(together.qkv, apart.qkv));
