@@ -18,9 +18,9 @@ constexpr int64_t read_lead_bytes(int num_rows) {
   return num_rows == 1 ? 1024 : 2048;
 }
 
-// For each of the heads that are read side by side: [i] is the row that is read read_lead_bytes() after that
+// Of one of the heads that are read side by side: [i] is the row that is read read_lead_bytes() after that
 // of the block's key i.
-using RowsAhead = const char* [kStreams][kKeyBlock];
+using RowsAhead = const char* [kKeyBlock];
 
 inline void prefetch_row(const char* row, int64_t num_bytes) {
   for (int64_t offset = 0; offset < num_bytes; offset += 64) simd::prefetch(row + offset);
@@ -53,7 +53,7 @@ class BlockReader {
   int block() const { return block_; }
   const KeyBlock<Storage>& keys() const { return keys_[current_]; }
 
-  // fn(KeyRange turn, int head, int num_heads, const RowsAhead& ahead)
+  // fn(KeyRange turn, int head, int num_heads, const RowsAhead* ahead)
   template <class Fn>
   void for_keys(Fn fn) {
     const KeyBlock<Storage>& now = keys();
@@ -132,7 +132,7 @@ class BlockReader {
   bool has_next_ = false;
   int current_ = 0;
   KeyBlock<Storage> keys_[2];
-  RowsAhead ahead_;
+  RowsAhead ahead_[kStreams];
 };
 
 }  // namespace

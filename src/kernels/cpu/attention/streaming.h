@@ -76,7 +76,7 @@ void prefetch_key(const char* row, int64_t row_bytes, int key) {
 }
 
 // Logits of rows [r, r + kR) of KV heads [h, h + kH), kWidth dot products at a time. `ahead` as BlockReader
-// gives it, or null.
+// gives it from head h on, or null.
 template <class Element, int kR, int kH>
 void multiply_keys(const SpanArgs& args, const KeyBlock<typename Element::Storage>& keys, KeyRange range,
                    int h, int r, const RowsAhead* ahead) {
@@ -104,7 +104,7 @@ void multiply_keys(const SpanArgs& args, const KeyBlock<typename Element::Storag
       for (int j = 0; j < kKeys; ++j) {
 #pragma GCC unroll 2
         for (int n = 0; n < kH; ++n) {
-          if (ahead != nullptr) prefetch_key<kR>((*ahead)[n][i + j], row_bytes, i + j);
+          if (ahead != nullptr) prefetch_key<kR>(ahead[n][i + j], row_bytes, i + j);
           for (int d = 0; d < whole; d += kStep) {
 #pragma GCC unroll 2
             for (int part = 0; part < Element::kLoads; ++part) {
@@ -117,7 +117,7 @@ void multiply_keys(const SpanArgs& args, const KeyBlock<typename Element::Storag
     } else {
       if (ahead != nullptr) {
         for (int j = 0; j < kKeys; ++j) {
-          for (int n = 0; n < kH; ++n) prefetch_key<kR>((*ahead)[n][i + j], row_bytes, i + j);
+          for (int n = 0; n < kH; ++n) prefetch_key<kR>(ahead[n][i + j], row_bytes, i + j);
         }
       }
       for (int d = 0; d < whole; d += kStep) {
@@ -185,7 +185,7 @@ void multiply_strip(const SpanArgs& args, const KeyBlock<typename Element::Stora
 #pragma GCC unroll 2
     for (int n = 0; n < kH; ++n) {
       const auto* from = at_head(keys.v[i], (h + n) * args.kv.v_head_stride) + d;
-      if (ahead != nullptr) prefetch_key<kR>((*ahead)[n][i], row_bytes, i);
+      if (ahead != nullptr) prefetch_key<kR>(ahead[n][i], row_bytes, i);
       Vec values[extent(kN)];
       if (tail > 0) {
         values[0] = load_up_to<Element>(from, tail);
@@ -230,18 +230,21 @@ void multiply_values(const SpanArgs& args, const KeyBlock<typename Element::Stor
   while (d < args.head_dim_v) strip(multiply_strip<Element, kR, kH, 1>, kWidth, args.head_dim_v - d);
 }
 
-// Calls step<4, H>, step<2, H> or step<1, H> for the rows of H heads from 0 on: 4 x 4 operands feed 16
-// products, the fewest loads for each.
+// Beyond these, the values of two heads don't stay in the first-level cache for all columns.
+constexpr int kMaxRowsSideBySide = 4;
+
+// Calls step<4, H>(n, r), step<2, H> or step<1, H> for the rows from r on of H heads from the n-th on: 4 x 4
+// operands feed 16 products, the fewest loads for each.
 template <class Step>
 void for_row_groups(int num_rows, int num_heads, Step step) {
-  const auto groups = [&]<int kH>() {
+  const auto groups = [&]<int kH>(int n) {
     int r = 0;
-    for (; r + 4 <= num_rows; r += 4) step.template operator()<4, kH>(r);
-    for (; r + 2 <= num_rows; r += 2) step.template operator()<2, kH>(r);
-    for (; r < num_rows; ++r) step.template operator()<1, kH>(r);
+    for (; r + 4 <= num_rows; r += 4) step.template operator()<4, kH>(n, r);
+    for (; r + 2 <= num_rows; r += 2) step.template operator()<2, kH>(n, r);
+    for (; r < num_rows; ++r) step.template operator()<1, kH>(n, r);
   };
-  if (num_heads == kStreams) return groups.template operator()<kStreams>();
-  groups.template operator()<1>();
+  if (num_heads == kStreams && num_rows <= kMaxRowsSideBySide) return groups.template operator()<kStreams>(0);
+  for (int n = 0; n < num_heads; ++n) groups.template operator()<1>(n);
 }
 
 template <class Element>
@@ -255,9 +258,9 @@ void span(const SpanArgs& args) {
   BlockReader<Storage> reader(args, range, keys_per_turn(args));
   while (reader.next()) {
     const KeyBlock<Storage>& keys = reader.keys();
-    reader.for_keys([&](KeyRange turn, int h, int num_heads, const RowsAhead& ahead) {
-      for_row_groups(args.num_rows, num_heads, [&]<int kR, int kH>(int r) {
-        multiply_keys<Element, kR, kH>(args, keys, turn, h, r, r == 0 ? &ahead : nullptr);
+    reader.for_keys([&](KeyRange turn, int h, int num_heads, const RowsAhead* ahead) {
+      for_row_groups(args.num_rows, num_heads, [&]<int kR, int kH>(int n, int r) {
+        multiply_keys<Element, kR, kH>(args, keys, turn, h + n, r, r == 0 ? ahead + n : nullptr);
       });
     });
     float shrink[kMaxRows];
@@ -265,10 +268,11 @@ void span(const SpanArgs& args) {
       const int rows = num_rows - row < kSoftmaxRows ? num_rows - row : kSoftmaxRows;
       softmax_block(args, row, rows, reader.block(), args.scratch + row * kKeyBlock, shrink + row);
     }
-    reader.for_values([&](KeyRange turn, int h, int num_heads, const RowsAhead& ahead) {
+    reader.for_values([&](KeyRange turn, int h, int num_heads, const RowsAhead* ahead) {
       const float* first_shrink = turn.begin == keys.begin ? shrink : nullptr;
-      for_row_groups(args.num_rows, num_heads, [&]<int kR, int kH>(int r) {
-        multiply_values<Element, kR, kH>(args, keys, turn, h, r, first_shrink, r == 0 ? &ahead : nullptr);
+      for_row_groups(args.num_rows, num_heads, [&]<int kR, int kH>(int n, int r) {
+        multiply_values<Element, kR, kH>(args, keys, turn, h + n, r, first_shrink,
+                                         r == 0 ? ahead + n : nullptr);
       });
     });
   }

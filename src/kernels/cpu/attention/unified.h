@@ -36,7 +36,7 @@ void few_rows(const SpanArgs& args) {
   BlockReader<Storage> reader(args, range, kTurnKeys);
   while (reader.next()) {
     const KeyBlock<Storage>& keys = reader.keys();
-    reader.for_keys([&](KeyRange turn, int first_head, int num_heads, const RowsAhead& ahead) {
+    reader.for_keys([&](KeyRange turn, int first_head, int num_heads, const RowsAhead* ahead) {
       const int begin = turn.begin / kTurnKeys * kTurnKeys;
       for (int n = 0; n < num_heads; ++n) {
         const int h = first_head + n;
@@ -58,11 +58,11 @@ void few_rows(const SpanArgs& args) {
       const int rows = num_rows - row < kSoftmaxRows ? num_rows - row : kSoftmaxRows;
       softmax_block(args, row, rows, reader.block(), logits + row * kKeyBlock, shrink + row);
     }
-    reader.for_values([&](KeyRange turn, int h, int num_heads, const RowsAhead& ahead) {
+    reader.for_values([&](KeyRange turn, int h, int num_heads, const RowsAhead* ahead) {
       const float* first_shrink = turn.begin == keys.begin ? shrink : nullptr;
-      streaming::for_row_groups(args.num_rows, num_heads, [&]<int kR, int kH>(int r) {
-        streaming::multiply_values<Element, kR, kH>(args, keys, turn, h, r, first_shrink,
-                                                    r == 0 ? &ahead : nullptr);
+      streaming::for_row_groups(args.num_rows, num_heads, [&]<int kR, int kH>(int n, int r) {
+        streaming::multiply_values<Element, kR, kH>(args, keys, turn, h + n, r, first_shrink,
+                                                    r == 0 ? ahead + n : nullptr);
       });
     });
   }
