@@ -51,21 +51,22 @@ def main():
 
     print("| step | rows | host ms | kernels | copies | GPU ms | busy ms | busy | idle before, us | starts after host, us |")
     print("|---|---|---|---|---|---|---|---|---|---|")
-    idles, previous_end = [], None
+    idles, previous, previous_end = [], None, None
     shown = steps[-args.last :]
     for step in steps:
         mine = by_step[step]
         begin, end = mine[0]["ts"], max(e["ts"] + e["dur"] for e in mine)
-        idle = "" if previous_end is None else f"{begin - previous_end:.1f}"
+        follows = previous == step - 1  # not every step has its kernels recorded
+        idle = f"{begin - previous_end:.1f}" if follows else ""
         if step in shown:
-            if previous_end is not None:
+            if follows:
                 idles.append(begin - previous_end)
             count = collections.Counter(e["cat"] for e in mine)
             busy = sum(us for _, us in own_us(mine))
             print(f"| {step} | {host[step]['args']['rows']} | {host[step]['dur'] / 1e3:.3f} | {count['kernel']} "
                   f"| {count['copy']} | {(end - begin) / 1e3:.3f} | {busy / 1e3:.3f} | {busy / (end - begin):.3f} "
                   f"| {idle} | {begin - host[step]['ts']:.1f} |")  # fmt: skip
-        previous_end = end
+        previous, previous_end = step, end
     if idles:
         print(f"\nidle between steps: median {statistics.median(idles):.1f} us, "
               f"from {min(idles):.1f} to {max(idles):.1f}\n")  # fmt: skip

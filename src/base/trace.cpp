@@ -81,6 +81,7 @@ class Recorder {
     finished_ = false;
     options_ = options;
     recording_ = {};
+    sources_record_ = true;
     session.fetch_add(1);
     max_spans.store(std::max<size_t>(1, options.max_spans));
     for (Source* source : sources_) start_source(*source);
@@ -130,6 +131,7 @@ class Recorder {
       begin();
     }
     if (detail::state.load() != detail::on) return {};
+    thin_sources();
     const int64_t expected_ns = last_row_ns_ * std::max<int64_t>(1, rows);
     const bool mutes = expected_ns < options_.short_step_ns && recording_.num_steps % kDetailEvery != 0;
     return {session.load(), mutes, std::max<int64_t>(1, rows), detail::now_ns()};
@@ -141,6 +143,7 @@ class Recorder {
     last_row_ns_ = (detail::now_ns() - step.start_ns) / step.rows;
     ++recording_.num_steps;
     if (step.mutes) ++recording_.num_steps_without_detail;
+    if (!sources_record_ && !started_.empty()) ++recording_.num_steps_without_sources;
     if (options_.num_steps == 0 || recording_.num_steps < options_.num_steps) return;
     end();
     finished_ = true;
@@ -198,6 +201,17 @@ class Recorder {
       recording_.notes.push_back(status.message());
     }
   }
+  // Before a step.
+  void thin_sources() {
+    const uint64_t period = options_.source_period;
+    if (period == 0 || (options_.num_steps > 0 && options_.num_steps <= period)) return;
+    const bool record = recording_.num_steps % period < kSourceSteps;
+    if (std::exchange(sources_record_, record) == record) return;
+    for (Source* source : started_) {
+      const Status status = source->set_recording(record);
+      if (!status.ok()) recording_.notes.push_back(status.message());
+    }
+  }
   void keep(Track& track) {
     Track::Taken taken = track.take(session.load());
     if (!taken.entries.empty() || taken.dropped > 0) taken_.push_back(std::move(taken));
@@ -224,6 +238,7 @@ class Recorder {
   Options options_;
   Recording recording_;
   int64_t last_row_ns_ = 0;
+  bool sources_record_ = true;
 };
 
 Status start(const Options& options) {

@@ -75,9 +75,15 @@ struct Options {
   // kDetailEvery-th alone is recorded with what happens inside it: in steps this short, spans would cost
   // percents.
   int64_t short_step_ns = 0;
+  // Sources record kSourceSteps of so many steps, the first ones; 0: all. Where num_steps is no more than
+  // this, they record all, too: so few steps are asked for to be looked at.
+  uint64_t source_period = 0;
 };
 constexpr uint64_t kDetailEvery = 4;
-constexpr int64_t kShortStepNs = 500'000;  // for those who want it cheap
+constexpr uint64_t kSourceSteps = 4;
+// For those who want it cheap.
+constexpr int64_t kShortStepNs = 500'000;
+constexpr uint64_t kSourcePeriod = 64;
 
 struct TrackRecording {
   std::string name;
@@ -89,6 +95,7 @@ struct Recording {
   int64_t end_ns = 0;
   uint64_t num_steps = 0;  // that began and ended within
   uint64_t num_steps_without_detail = 0;
+  uint64_t num_steps_without_sources = 0;
   std::vector<TrackRecording> tracks;
   std::vector<AsyncEvent> async_events;  // in order
   uint64_t dropped_async_events = 0;     // later ones that there was no room for
@@ -109,6 +116,9 @@ class Source {
   virtual ~Source() = default;
   // Called before a recording begins; at most max_spans may be kept. An error becomes a note.
   virtual Status start(size_t max_spans) = 0;
+  // Called between the two, before a step: what follows is recorded or not. At first it is. An error becomes
+  // a note.
+  virtual Status set_recording(bool) { return {}; }
   // Called once it is over, if start() succeeded: adds tracks with what began between its start and its end.
   virtual void stop(Recording& recording) = 0;
 };

@@ -79,6 +79,7 @@ class Writer {
     JsonWriter json;
     json.begin_object().member("version", BIFOCAL_VERSION).member("steps", recording_.num_steps);
     json.member("steps_without_detail", recording_.num_steps_without_detail);
+    json.member("steps_without_gpu", recording_.num_steps_without_sources);
     json.member("dropped_spans", dropped).key("dropped_spans_by_thread").raw(by_thread.text());
     json.member("dropped_request_events", recording_.dropped_async_events);
     json.key("notes").begin_array();

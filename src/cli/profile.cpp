@@ -29,6 +29,7 @@ Status run_profiled(const std::string& path, const std::function<Status()>& comm
   trace::name_thread("main");
   trace::Options options;
   options.short_step_ns = trace::kShortStepNs;
+  options.source_period = trace::kSourcePeriod;
   BIFOCAL_RETURN_IF_ERROR(trace::start(options));
   Status status = command();
   const auto recording = trace::stop();

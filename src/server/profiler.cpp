@@ -75,6 +75,7 @@ Expected<std::string> Profiler::start(const ProfileRequest& request) {
   options.num_steps = request.num_steps;
   options.with_sources = request.gpu;
   options.short_step_ns = trace::kShortStepNs;
+  options.source_period = trace::kSourcePeriod;
   BIFOCAL_RETURN_IF_ERROR(trace::start(options));
   path_ = (folder / file_name()).string();
   if (request.num_steps > 0) {

@@ -226,7 +226,12 @@ class FakeGpu final : public Source {
     const int64_t at = recording.start_ns;
     recording.tracks.push_back({"gpu stream 0", {{"product", at, at + 1500, {1, 2, 3, 4}, Kind::kernel}}, 0});
   }
+  Status set_recording(bool on) override {
+    switches.push_back(on);
+    return status;
+  }
   Status status;
+  std::vector<bool> switches;
   int starts = 0;
   int stops = 0;
   size_t max_spans_ = 0;
@@ -242,6 +247,7 @@ class TraceSource : public testing::Test {
   void SetUp() override {
     gpu_->status = {};
     gpu_->starts = gpu_->stops = 0;
+    gpu_->switches.clear();
   }
   static void TearDownTestSuite() { gpu_->status = unsupported("no GPU in this test"); }
   static FakeGpu* gpu_;
@@ -277,6 +283,46 @@ TEST_F(TraceSource, IsLeftAloneWhenNotAskedFor) {
   take();
   EXPECT_EQ(gpu_->starts, 0);
   EXPECT_EQ(gpu_->stops, 0);
+}
+
+// Steps before each of which the source's recording is switched, by turns off and on.
+TEST_F(TraceSource, RecordsTheFirstStepsOfEachPeriod) {
+  Options options;
+  options.source_period = 10;
+  ASSERT_TRUE(start(options).ok());
+  std::vector<int64_t> switched;
+  for (int64_t step = 0; step < 25; ++step) {
+    const size_t before = gpu_->switches.size();
+    const StepSpan span({step, 1});
+    if (gpu_->switches.size() > before) switched.push_back(step);
+  }
+  EXPECT_EQ(switched, (std::vector<int64_t>{4, 10, 14, 20, 24}));
+  EXPECT_EQ(gpu_->switches, (std::vector<bool>{false, true, false, true, false}));
+  EXPECT_EQ(take().num_steps_without_sources, 13U);
+
+  ASSERT_TRUE(start(options).ok());  // records at once again
+  { const StepSpan span({1, 1}); }
+  EXPECT_EQ(gpu_->switches.size(), 5U);
+  EXPECT_EQ(take().num_steps_without_sources, 0U);
+}
+
+TEST_F(TraceSource, RecordsEveryStepOfAFew) {
+  Options options;
+  options.source_period = 10;
+  options.num_steps = 10;
+  ASSERT_TRUE(start(options).ok());
+  for (int64_t step = 0; step < 10; ++step) const StepSpan span({step, 1});
+  EXPECT_TRUE(gpu_->switches.empty());
+  EXPECT_EQ(take().num_steps_without_sources, 0U);
+}
+
+TEST_F(TraceSource, ThatCantGoOnIsANoteInTheTrace) {
+  Options options;
+  options.source_period = kSourceSteps + 1;
+  ASSERT_TRUE(start(options).ok());
+  gpu_->status = unsupported("out of buffers");
+  for (int64_t step = 0; step <= static_cast<int64_t>(kSourceSteps); ++step) const StepSpan span({step, 1});
+  EXPECT_EQ(take().notes, std::vector<std::string>{"out of buffers"});
 }
 
 TEST_F(TraceSource, JoinsTheRecordingUnderWay) {

@@ -39,6 +39,12 @@ class TraceSteps(unittest.TestCase):
         self.assertIn("idle between steps: median 1040.0 us", done.stdout)
         self.assertIn("| product | 1.0 | 150.00 | 83.3 % |", done.stdout)
 
+    def test_steps_without_kernels_between(self):
+        later = [span("step", "step", 9000, 900, step=8, rows=4), span("kernel", "product", 9100, 100, step=8)]
+        done = self.run_tool(STEPS + KERNELS + later)
+        self.assertIn("| 8 | 4 | 0.900 | 1 | 0 | 0.100 | 0.100 | 1.000 |  | 100.0 |", done.stdout)
+        self.assertIn("from 1040.0 to 1040.0", done.stdout)
+
     def test_without_kernels(self):
         done = self.run_tool(STEPS, ["no libcupti"])
         self.assertEqual(done.returncode, 1)

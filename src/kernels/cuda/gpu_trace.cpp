@@ -64,11 +64,13 @@ class GpuTrace final : public trace::Source {
   }
 
   Status start(size_t max_spans) override;
+  Status set_recording(bool on) override;
   void stop(trace::Recording& recording) override;
 
  private:
   Status load();
   Status enable();
+  void disable();
   std::string_view name_of(const char* symbol);
   void add(const CUpti_Activity& record);
   void read(const uint8_t* buffer, size_t bytes);
@@ -173,12 +175,16 @@ Status GpuTrace::load() {
   return {};
 }
 
+void GpuTrace::disable() {
+  for (const CUpti_ActivityKind kind : kKinds) cupti_.disable(kind);
+}
+
 Status GpuTrace::enable() {
   BIFOCAL_RETURN_IF_ERROR(load());
   for (const CUpti_ActivityKind kind : kKinds) {
     const Status status = cupti_.to_status(cupti_.enable(kind), "enabling its records");
     if (status.ok()) continue;
-    for (const CUpti_ActivityKind enabled : kKinds) cupti_.disable(enabled);
+    disable();
     return status;
   }
   return {};
@@ -189,10 +195,16 @@ Status GpuTrace::start(size_t max_spans) {
   return enable().with_context("no GPU kernels in this trace");
 }
 
+Status GpuTrace::set_recording(bool on) {
+  if (on) return enable().with_context("GPU kernels end early in this trace");
+  disable();
+  return {};
+}
+
 void GpuTrace::stop(trace::Recording& recording) {
   // Also buffers that wait for a kernel to end: what has not ended belongs to no recording.
   cupti_.flush(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED);
-  for (const CUpti_ActivityKind kind : kKinds) cupti_.disable(kind);
+  disable();
   timeline_.add_tracks(recording);
 }
 
