@@ -3,8 +3,8 @@
 
     python3 tools/trace_steps.py TRACE.json.gz [--last 20] [--kernels 10]
 
-A row per step: its kernels and copies, the time from its first to its last, how long the GPU was busy meanwhile, and how
-long it was idle before the step. Then the kernels that took longest; a kernel that is launched before the one before it
+A row per step: its kernels and copies, the time from its first kernel to its last, how long kernels kept the GPU busy
+meanwhile, and how long it was idle before the step. Copies may run beside the kernels of another step. Then the kernels that took longest; a kernel that is launched before the one before it
 ends counts from there on. Exit 1: the trace has no GPU kernels.
 """
 import argparse
@@ -46,7 +46,9 @@ def main():
     for event in sorted((e for e in events if e["cat"] in ("kernel", "copy")), key=lambda e: e["ts"]):
         by_step[event["args"]["step"]].append(event)
     steps = sorted(step for step in by_step if step in host)
-    if not any(e["cat"] == "kernel" for step in steps for e in by_step[step]):
+    kernels_of = {step: [e for e in by_step[step] if e["cat"] == "kernel"] for step in steps}
+    steps = [step for step in steps if kernels_of[step]]
+    if not steps:
         sys.exit("no GPU kernels within steps")
 
     print("| step | rows | host ms | kernels | copies | GPU ms | busy ms | busy | idle before, us | starts after host, us |")
@@ -54,17 +56,16 @@ def main():
     idles, previous, previous_end = [], None, None
     shown = steps[-args.last :]
     for step in steps:
-        mine = by_step[step]
+        mine = kernels_of[step]
         begin, end = mine[0]["ts"], max(e["ts"] + e["dur"] for e in mine)
         follows = previous == step - 1  # not every step has its kernels recorded
         idle = f"{begin - previous_end:.1f}" if follows else ""
         if step in shown:
             if follows:
                 idles.append(begin - previous_end)
-            count = collections.Counter(e["cat"] for e in mine)
             busy = sum(us for _, us in own_us(mine))
-            print(f"| {step} | {host[step]['args']['rows']} | {host[step]['dur'] / 1e3:.3f} | {count['kernel']} "
-                  f"| {count['copy']} | {(end - begin) / 1e3:.3f} | {busy / 1e3:.3f} | {busy / (end - begin):.3f} "
+            print(f"| {step} | {host[step]['args']['rows']} | {host[step]['dur'] / 1e3:.3f} | {len(mine)} "
+                  f"| {len(by_step[step]) - len(mine)} | {(end - begin) / 1e3:.3f} | {busy / 1e3:.3f} | {busy / (end - begin):.3f} "
                   f"| {idle} | {begin - host[step]['ts']:.1f} |")  # fmt: skip
         previous, previous_end = step, end
     if idles:
@@ -73,7 +74,7 @@ def main():
 
     names = collections.defaultdict(list)
     for step in shown:
-        for event, us in own_us(by_step[step]):
+        for event, us in own_us(kernels_of[step]):
             names[event["name"]].append(us)
     total = sum(sum(durations) for durations in names.values())
     print("| kernel | per step | us each, median | share |")

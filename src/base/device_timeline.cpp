@@ -45,6 +45,7 @@ void DeviceTimeline::clear(size_t max_events) {
   max_events_ = max_events;
   events_.clear();
   calls_.clear();
+  resumed_ns_.clear();
   dropped_ = 0;
 }
 
@@ -60,6 +61,11 @@ void DeviceTimeline::add(const HostCall& call) {
   std::lock_guard lock(mutex_);
   calls_.push_back(call);
   if (calls_.size() > max_events_) calls_.pop_front();
+}
+
+void DeviceTimeline::resume(int64_t at_ns) {
+  std::lock_guard lock(mutex_);
+  resumed_ns_.push_back(at_ns);
 }
 
 void DeviceTimeline::add_tracks(Recording& recording) {
@@ -78,6 +84,8 @@ void DeviceTimeline::add_tracks(Recording& recording) {
   std::map<std::pair<uint32_t, uint32_t>, std::vector<TrackRecording>> lanes;  // of a device's stream
   for (const DeviceEvent& event : events_) {
     if (event.start_ns < recording.start_ns || event.start_ns > recording.end_ns) continue;
+    const auto resumed = std::upper_bound(resumed_ns_.begin(), resumed_ns_.end(), event.start_ns);
+    if (resumed != resumed_ns_.end() && event.end_ns >= *resumed) continue;
     SpanEvent span{event.name, event.start_ns, event.end_ns, event.values, event.kind};
     const auto after = call_of(event);
     span.values[0] = after == calls_.begin() ? 0 : step_at(steps, std::prev(after)->start_ns);

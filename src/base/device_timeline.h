@@ -5,6 +5,7 @@
 #include <deque>
 #include <mutex>
 #include <string_view>
+#include <vector>
 
 #include "base/trace.h"
 
@@ -33,6 +34,9 @@ class DeviceTimeline {
   void clear(size_t max_events);
   void add(const DeviceEvent& event);
   void add(const HostCall& call);
+  // Events are recorded from here on, and were not for a while. One that began earlier and seems to go on
+  // has an end that nobody saw: it is left out.
+  void resume(int64_t at_ns);
 
   // Takes what began within the recording: a track per stream, and more of them where a stream's events
   // overlap. The step of an event is the one during which the host called for it; 0: none, or not known any
@@ -44,6 +48,7 @@ class DeviceTimeline {
   size_t max_events_ = 0;
   std::deque<DeviceEvent> events_;
   std::deque<HostCall> calls_;
+  std::vector<int64_t> resumed_ns_;
   uint64_t dropped_ = 0;  // events
 };
 

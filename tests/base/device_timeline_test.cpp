@@ -45,6 +45,21 @@ TEST(DeviceTimeline, AnEventBelongsToTheStepThatCalledForIt) {
   EXPECT_EQ(steps, (std::vector<int64_t>{7, 7, 0, 8, 0}));
 }
 
+TEST(DeviceTimeline, WhatNobodySawEndIsLeftOut) {
+  DeviceTimeline timeline;
+  timeline.clear(100);
+  timeline.add(event(1, 1100, 1200));
+  timeline.resume(3000);
+  timeline.add(event(1, 1200, 3400));  // was running when events were last recorded
+  timeline.add(event(1, 3000, 3500));
+  Recording recording = two_steps();
+  timeline.add_tracks(recording);
+  ASSERT_EQ(recording.tracks.size(), 2U);
+  ASSERT_EQ(recording.tracks[1].spans.size(), 2U);
+  EXPECT_EQ(recording.tracks[1].spans[0].start_ns, 1100);
+  EXPECT_EQ(recording.tracks[1].spans[1].start_ns, 3000);
+}
+
 TEST(DeviceTimeline, WhatBeganOutsideOfTheRecordingIsLeftOut) {
   DeviceTimeline timeline;
   timeline.clear(100);

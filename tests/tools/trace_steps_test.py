@@ -16,6 +16,7 @@ def span(category, name, ts, dur, **args):
 STEPS = [span("step", "step", 0, 900, step=1, rows=4), span("step", "step", 1000, 900, step=2, rows=4)]
 KERNELS = [
     span("copy", "copy to GPU", 100, 10, step=1),
+    span("copy", "copy to GPU", 150, 10, step=2),  # beside the kernels of the step before
     span("kernel", "product", 110, 100, step=1),
     span("kernel", "norm", 200, 60, step=1),  # begins before the product ends
     span("kernel", "product", 1300, 200, step=2),  # 1040 after the last of the step before
@@ -34,10 +35,10 @@ class TraceSteps(unittest.TestCase):
     def test_steps(self):
         done = self.run_tool(STEPS + KERNELS)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("| 1 | 4 | 0.900 | 2 | 1 | 0.160 | 0.160 | 1.000 |  | 100.0 |", done.stdout)
-        self.assertIn("| 2 | 4 | 0.900 | 1 | 0 | 0.200 | 0.200 | 1.000 | 1040.0 | 300.0 |", done.stdout)
+        self.assertIn("| 1 | 4 | 0.900 | 2 | 1 | 0.150 | 0.150 | 1.000 |  | 110.0 |", done.stdout)
+        self.assertIn("| 2 | 4 | 0.900 | 1 | 1 | 0.200 | 0.200 | 1.000 | 1040.0 | 300.0 |", done.stdout)
         self.assertIn("idle between steps: median 1040.0 us", done.stdout)
-        self.assertIn("| product | 1.0 | 150.00 | 83.3 % |", done.stdout)
+        self.assertIn("| product | 1.0 | 150.00 | 85.7 % |", done.stdout)
 
     def test_steps_without_kernels_between(self):
         later = [span("step", "step", 9000, 900, step=8, rows=4), span("kernel", "product", 9100, 100, step=8)]

@@ -196,9 +196,12 @@ Status GpuTrace::start(size_t max_spans) {
 }
 
 Status GpuTrace::set_recording(bool on) {
-  if (on) return enable().with_context("GPU kernels end early in this trace");
-  disable();
-  return {};
+  if (!on) {
+    disable();
+    return {};
+  }
+  timeline_.resume(trace::detail::now_ns());
+  return enable().with_context("GPU kernels end early in this trace");
 }
 
 void GpuTrace::stop(trace::Recording& recording) {
