@@ -64,12 +64,14 @@ __device__ __forceinline__ void fold_units(Shared<kD, kN>& shared, const DecodeP
     mbarrier_arrive(&shared.run_empty[runs.slot]);
     runs.advance();
 
-    const bool cut = run.slot >= 0;
+    const bool continued = continues_sequences(kD, S::kRows) && run.slot >= 0 && run.seq_cut == kContinued;
+    const bool cut = run.slot >= 0 && !continued;
     const bool prefix = run.span_begin == run.seq.span_begin;
     if (cut && elected) shared.cut_runs[num_cut] = cut_run<kD>(params, run);
     num_cut += cut ? 1 : 0;
     OwnedVectors<kD, kN> total;
     total.clear();
+    if (continued && !prefix) take_partial<kD, kN>(params, run.slot, total);
     for (int span = run.span_begin; span < run.span_end; ++span) {
       named_barrier_sync(kFullBarrier + static_cast<uint32_t>(spans.slot), S::kMergeThreads);
       const OwnedVectors<kD, kN> closed = fold_warps<kD, kN>(shared.spans[spans.slot]);
@@ -81,11 +83,11 @@ __device__ __forceinline__ void fold_units(Shared<kD, kN>& shared, const DecodeP
         total.fold(closed);
       }
     }
-    if (!cut) {
+    if ((cut || continued) && prefix) {
+      store_partial<kD, kN>(params, run.slot, total);
+    } else if (!cut) {
       store_unit<kD, kN>(params, run, total);
-      continue;
     }
-    if (prefix) store_partial<kD, kN>(params, run.slot, total);
   }
 }
 

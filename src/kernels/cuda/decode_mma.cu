@@ -77,22 +77,23 @@ __device__ __forceinline__ void produce(Shared<kD, kN>& shared, const DecodePara
   RingCursor<S::kSlots> even;
   RingCursor<S::kSlots> odd;
   RingCursor<kRunSlots> runs;
-  DecodeSequence seq = part.first_seq;
+  DecodeSequence seq = part.start_seq;
+  int index = sequence_in_turn(part, 0);
   for (int i = 0; i < part.num_seqs; ++i) {
     const bool first = i == 0;
-    const bool last = i == part.num_seqs - 1;
+    const SpanRange spans = spans_in_part(part, index, seq);
     Run run;
     run.seq = seq;
-    run.span_begin = first ? part.span : seq.span_begin;
-    run.span_end = last ? part.span_end : seq.span_end;
-    run.slot = first ? part.first_slot : (last ? part.last_slot : -1);
-    run.seq_cut = first ? part.first_cut : part.last_cut;
+    run.span_begin = spans.begin;
+    run.span_end = spans.end;
+    run.slot = index == 0 ? part.first_slot : (index == part.num_seqs - 1 ? part.last_slot : -1);
+    run.seq_cut = index == 0 ? part.first_cut : part.last_cut;
     produce_run<kD, kN>(shared, runs, run);
 
     const int tile_begin = tiles_of_span(seq, run.span_begin).begin;
     const int tile_end = tiles_of_span(seq, run.span_end - 1).end;
     PageWindow pages;
-    pages.table = params.page_table + (part.seq + i) * params.page_table_stride;
+    pages.table = params.page_table + (part.seq + index) * params.page_table_stride;
     pages.begin = tile_begin >> page_tiles_log2;
     pages.end = pages.begin + (first ? kInlinePages : 32);
     pages.last = (tile_end + (1 << page_tiles_log2) - 1) >> page_tiles_log2;
@@ -121,7 +122,10 @@ __device__ __forceinline__ void produce(Shared<kD, kN>& shared, const DecodePara
       grid_dependency_wait();
     }
     produce_tiles(tile, tile_end);
-    if (!last) seq = params.seqs[part.seq + i + 1];
+    if (i + 1 < part.num_seqs) {
+      index = sequence_in_turn(part, i + 1);
+      seq = params.seqs[part.seq + index];
+    }
   }
 }
 
@@ -282,7 +286,8 @@ __global__ void __launch_bounds__(Shape<kD, kN>::kThreads, 1)
     launch_dependents();
     fold_units<kD, kN>(shared, params, part.num_seqs);
   }
-  const int num_cut = (part.first_slot >= 0 ? 1 : 0) + (part.last_slot >= 0 ? 1 : 0);
+  const int num_cut = (part.first_slot >= 0 && part.first_cut != kContinued ? 1 : 0) +
+                      (part.last_slot >= 0 && part.last_cut != kContinued ? 1 : 0);
   if (num_cut == 0) return;
   named_barrier_sync(kMergeBarrier, Shape<kD, kN>::kMergeThreads);
   for (int i = 0; i < num_cut; ++i) merge_share<kD, kN>(shared, params, shared.cut_runs[i]);

@@ -74,6 +74,30 @@ __device__ __forceinline__ void store_partial(const DecodeParams& params, int sl
   }
 }
 
+// Takes the state that the part before has left of a sequence. The first of a packet's lanes takes (m, l) for
+// all.
+template <int kD, int kN>
+__device__ __forceinline__ void take_partial(const DecodeParams& params, int slot,
+                                             OwnedVectors<kD, kN>& owned) {
+  using S = Shape<kD, kN>;
+#pragma unroll
+  for (int i = 0; i < S::kVectorsPerThread; ++i) {
+    float2 s = owned.s[i].as_float2();
+    if (owned.owns(i) && owned.row(i) < params.rows) {
+      const PartialAddress from = partial_address<kD, kN>(params, slot, owned.index(i));
+      owned.o[i] = load_relaxed(from.o);
+      take(from.o, owned.o[i]);
+      put_mark_back(from.o);
+      if (owned.index(i) % kPacketVectors == 0) {
+        s = load_relaxed(from.s);
+        take(from.s, s);
+        put_mark_back(from.s);
+      }
+    }
+    owned.s[i] = {__shfl_sync(~0U, s.x, 0, kPacketVectors), __shfl_sync(~0U, s.y, 0, kPacketVectors)};
+  }
+}
+
 // Slots of some vectors in shared memory, in slot order: [slot][vector], a row for O and one for (m, l).
 struct Staging {
   float4* memory;

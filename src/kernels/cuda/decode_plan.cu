@@ -25,6 +25,7 @@ struct PlanParams {
   int num_seqs;
   int num_parts;
   int max_slots;  // of a sequence
+  bool continues;
   int page_tiles_log2;
   int q_len;
   int window;
@@ -59,7 +60,8 @@ __device__ DecodeBoundary find_boundary(const Shared& shared, const PlanParams& 
   if (index >= params.num_parts || position >= total) return boundary;
   const int seq = find_sequence(shared.end_cost, params.num_seqs, position);
   const int before = seq > 0 ? shared.end_cost[seq - 1] : 0;
-  return boundary_within(shared.seqs[seq], seq, before, position, tiles_of_part, params.max_slots);
+  return boundary_within(shared.seqs[seq], seq, before, position, tiles_of_part, params.max_slots,
+                         params.continues);
 }
 
 // Lane i writes word i of the record.
@@ -71,7 +73,8 @@ __device__ void write_part(const DecodePart& part, const TileRange& pages, const
   int word = 0;
   if (page >= 0) {
     if (page < pages.end - pages.begin) {
-      word = params.page_table[part.seq * params.page_table_stride + pages.begin + page];
+      const int seq = part.seq + sequence_in_turn(part, 0);
+      word = params.page_table[seq * params.page_table_stride + pages.begin + page];
     }
   } else {
     const auto* words = reinterpret_cast<const int32_t*>(&part);
@@ -152,6 +155,7 @@ Expected<DecodePlan> plan_decode(const DecodeDesc& desc, const DecodeBatch& batc
   params.num_seqs = batch.num_seqs;
   params.num_parts = buffers.num_parts;
   params.max_slots = buffers.max_slots_of_seq;
+  params.continues = continues_sequences(desc.head_dim, padded_rows(desc));
   params.page_table = batch.page_table;
   params.page_table_stride = batch.page_table_stride;
   params.page_tiles_log2 = page_tiles_log2(desc);

@@ -108,10 +108,23 @@ BIFOCAL_HD int part_tiles(int total, int shortest_span, int num_parts) {
 
 // A part: `num_seqs` consecutive sequences, the first from span `span` on, the last up to `span_end`. A
 // sequence that several parts share ("cut") leaves partial states in slots. The part that has a cut
-// sequence's first spans folds them at once, into the first slot; every span from `*_cut`, the sequence's
-// first cut, on has a slot of its own after it. What a CTA needs to start is all here, one load away: the
-// first sequence and the first pages.
+// sequence's first spans folds them at once, into the first slot.
+//
+// A short cut sequence, no longer than a part, is shared by two (continues_sequences). The first one takes
+// its spans before all others, the second one after all others, and goes on from the state that the first one
+// has left: `*_cut` is kContinued. Of a longer sequence every span from `*_cut`, its first cut, on has a slot
+// of its own.
+//
+// What a CTA needs to start is all here, one load away: the sequence and the pages that it takes first.
 constexpr int kInlinePages = 16;
+constexpr int kContinued = -1;
+
+// Whether short cut sequences are continued. Wider kernels have no registers to spare for it: there every
+// span behind a cut has a slot.
+BIFOCAL_HD constexpr bool continues_sequences(int head_dim, int padded_rows) {
+  return head_dim * padded_rows <= 1024;
+}
+
 struct DecodePart {
   int32_t seq = 0;
   int32_t num_seqs = 0;
@@ -121,17 +134,40 @@ struct DecodePart {
   int32_t first_cut = 0;
   int32_t last_slot = -1;  // of the last sequence, when it isn't the first
   int32_t last_cut = 0;
-  DecodeSequence first_seq;
+  DecodeSequence start_seq;
   int32_t pages[kInlinePages] = {};
 };
 static_assert(sizeof(DecodePart) == 128 && sizeof(DecodeSequence) == 32);
 
+// Which of its sequences the part takes as its i-th.
+BIFOCAL_HD int sequence_in_turn(const DecodePart& part, int i) {
+  const int last = part.num_seqs - 1;
+  const bool last_first = last > 0 && part.last_slot >= 0 && part.last_cut == kContinued;
+  const bool first_last = last > 0 && part.first_slot >= 0 && part.first_cut == kContinued;
+  if (last_first) {
+    if (i == 0) return last;
+    if (!first_last) return i - 1;
+    return i < last ? i : 0;
+  }
+  if (first_last) return i < last ? i + 1 : 0;
+  return i;
+}
+
+// Spans of sequence `index` of the part.
+struct SpanRange {
+  int begin;
+  int end;
+};
+BIFOCAL_HD SpanRange spans_in_part(const DecodePart& part, int index, const DecodeSequence& seq) {
+  return {index == 0 ? part.span : seq.span_begin, index == part.num_seqs - 1 ? part.span_end : seq.span_end};
+}
+
 // Pages that the part reads first: [begin, end), at most kInlinePages. A page holds 2^page_tiles_log2 tiles.
 BIFOCAL_HD TileRange inline_pages(const DecodePart& part, int page_tiles_log2) {
   if (part.num_seqs == 0) return {0, 0};
-  const int last_span = part.num_seqs == 1 ? part.span_end : part.first_seq.span_end;
-  const int begin = tiles_of_span(part.first_seq, part.span).begin >> page_tiles_log2;
-  const int last_tile = tiles_of_span(part.first_seq, last_span - 1).end;
+  const SpanRange spans = spans_in_part(part, sequence_in_turn(part, 0), part.start_seq);
+  const int begin = tiles_of_span(part.start_seq, spans.begin).begin >> page_tiles_log2;
+  const int last_tile = tiles_of_span(part.start_seq, spans.end - 1).end;
   const int end = (last_tile + (1 << page_tiles_log2) - 1) >> page_tiles_log2;
   return {begin, end < begin + kInlinePages ? end : begin + kInlinePages};
 }
@@ -151,14 +187,14 @@ struct DecodeBoundary {
   DecodeCut cut;
   bool inside = false;
   int32_t slot = 0;     // the sequence's first
-  int32_t seq_cut = 0;  // span of the sequence's first cut
+  int32_t seq_cut = 0;  // span of the sequence's first cut, or kContinued
 };
 
 // The boundary that lies `position` tiles after the start of the line, at the start of a part, within
 // sequence `index`, which begins `before` tiles after it: rounded down to an end of a span. Every sequence
 // that is cut takes max_slots slots, numbered by the part that its first cut begins.
 BIFOCAL_HD DecodeBoundary boundary_within(const DecodeSequence& seq, int index, int before, int position,
-                                          int tiles_of_part, int max_slots) {
+                                          int tiles_of_part, int max_slots, bool continues) {
   const int log2 = seq.span_log2 - kTileLog2;
   const int span = (position - before) >> log2;
   DecodeBoundary boundary;
@@ -167,7 +203,9 @@ BIFOCAL_HD DecodeBoundary boundary_within(const DecodeSequence& seq, int index, 
   const int first_part = (before + (1 << log2) + tiles_of_part - 1) / tiles_of_part;
   boundary.inside = true;
   boundary.slot = first_part * max_slots;
-  boundary.seq_cut = seq.span_begin + ((first_part * tiles_of_part - before) >> log2);
+  boundary.seq_cut = continues && sequence_cost(seq) <= tiles_of_part
+                         ? kContinued
+                         : seq.span_begin + ((first_part * tiles_of_part - before) >> log2);
   return boundary;
 }
 
@@ -178,7 +216,6 @@ BIFOCAL_HD DecodePart make_part(const DecodeBoundary& begin, const DecodeBoundar
   part.seq = begin.cut.seq;
   part.span = begin.cut.span;
   if (begin.cut.seq == end.cut.seq && begin.cut.span == end.cut.span) return part;
-  part.first_seq = seqs[begin.cut.seq];
   part.num_seqs = end.cut.seq - begin.cut.seq + (end.inside ? 1 : 0);
   part.span_end = end.inside ? end.cut.span : seqs[end.cut.seq - 1].span_end;
   const bool single = part.num_seqs == 1;
@@ -191,6 +228,7 @@ BIFOCAL_HD DecodePart make_part(const DecodeBoundary& begin, const DecodeBoundar
     part.last_slot = end.slot;
     part.last_cut = end.seq_cut;
   }
+  part.start_seq = seqs[part.seq + sequence_in_turn(part, 0)];
   return part;
 }
 

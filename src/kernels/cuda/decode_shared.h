@@ -58,8 +58,8 @@ struct Run {
   DecodeSequence seq;
   int32_t span_begin;
   int32_t span_end;
-  int32_t slot;  // -1: the sequence is this part's alone
-  int32_t seq_cut;
+  int32_t slot;     // -1: the sequence is this part's alone
+  int32_t seq_cut;  // or kContinued
 };
 
 template <int kD, int kN>

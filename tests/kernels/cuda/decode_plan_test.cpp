@@ -52,6 +52,15 @@ Share check_plan(const HostPlan& plan) {
       EXPECT_EQ(whole, slot < 0) << "a sequence is cut exactly when another part has some of it";
       if (slot < 0) continue;
       const int cut = i == 0 ? part.first_cut : part.last_cut;
+      if (cut == kContinued) {
+        const bool prefix = begin == s.span_begin;
+        EXPECT_LE(sequence_cost(s), plan.tiles_of_part);
+        EXPECT_EQ(sequence_in_turn(part, prefix ? 0 : part.num_seqs - 1), i);
+        // Who waits for a state waits for a part whose first work it is.
+        EXPECT_TRUE(!prefix || part.num_seqs > 1);
+        EXPECT_TRUE(slots.try_emplace(slot + (prefix ? 0 : 1), seq, prefix ? -1 : -2).second);
+        continue;
+      }
       if (begin == s.span_begin) {
         EXPECT_EQ(end, cut);
         EXPECT_TRUE(slots.try_emplace(slot, seq, -1).second);
@@ -61,8 +70,16 @@ Share check_plan(const HostPlan& plan) {
         }
       }
     }
+    std::vector<bool> taken(static_cast<size_t>(part.num_seqs));
+    for (int i = 0; i < part.num_seqs; ++i) {
+      const int index = sequence_in_turn(part, i);
+      EXPECT_TRUE(index >= 0 && index < part.num_seqs);
+      EXPECT_FALSE(taken[static_cast<size_t>(index)]);
+      taken[static_cast<size_t>(index)] = true;
+    }
     if (part.num_seqs > 0) {
-      EXPECT_EQ(part.first_seq.kv_end, plan.seqs[static_cast<size_t>(part.seq)].kv_end);
+      const int start = part.seq + sequence_in_turn(part, 0);
+      EXPECT_EQ(part.start_seq.kv_end, plan.seqs[static_cast<size_t>(start)].kv_end);
     }
     share.tiles = std::max(share.tiles, tiles);
     share.total += tiles;

@@ -113,6 +113,12 @@ std::vector<AttentionCase> conformance_cases() {
   cases.push_back(decode_case("ragged_d256", 16, 4, 256, ragged));
   cases.push_back(decode_case("long_8_1", 8, 1, 128, {40001}));
   cases.push_back(decode_case("long_among_short", 16, 2, 128, {12345, 512, 511, 0, 100, 513, 7, 512, 512}));
+  // More than parts: most that are cut are continued by the next part.
+  std::vector<int> many;
+  for (int i = 0; i < 70; ++i) many.push_back(i * 397 % 700);
+  cases.push_back(decode_case("many_32_4", 32, 4, 128, many));
+  cases.push_back(decode_case("many_d64", 16, 8, 64, many));
+  cases.push_back(decode_case("many_group_16", 64, 4, 128, many));
   cases.push_back(decode_case("group_16_d64", 32, 2, 64, ragged));
   cases.push_back(decode_case("group_16_d128", 32, 2, 128, ragged));
   cases.push_back(decode_case("verify_3_group_5", 10, 2, 128, {3, 7, 64, 65, 66, 1500, 129, 700}, 3));

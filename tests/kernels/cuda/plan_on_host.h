@@ -41,7 +41,7 @@ inline HostPlan plan_on_host(const std::vector<int>& kv_len, int q_len, int wind
           static_cast<int>(std::upper_bound(end_cost.begin(), end_cost.end(), position) - end_cost.begin());
       const int before = index > 0 ? end_cost[static_cast<size_t>(index - 1)] : 0;
       boundary = boundary_within(plan.seqs[static_cast<size_t>(index)], index, before, position,
-                                 plan.tiles_of_part, max_slots);
+                                 plan.tiles_of_part, max_slots, true);
     }
     boundaries.push_back(boundary);
   }
@@ -50,7 +50,8 @@ inline HostPlan plan_on_host(const std::vector<int>& kv_len, int q_len, int wind
     DecodePart& made = plan.parts.back();
     const TileRange pages = inline_pages(made, 0);
     for (int page = pages.begin; page_table != nullptr && page < pages.end; ++page) {
-      made.pages[page - pages.begin] = page_table[made.seq * page_table_stride + page];
+      const int seq = made.seq + sequence_in_turn(made, 0);
+      made.pages[page - pages.begin] = page_table[seq * page_table_stride + page];
     }
   }
   return plan;
