@@ -95,7 +95,6 @@ class Scheduler {
   int num_waiting() const { return queue_.num_slots(); }  // choices
   int64_t num_running_tokens() const;                     // tokens that the running sequences hold pages for
   const SchedulerCounters& counters() const { return counters_; }
-  double new_token_ratio() const { return ratio_.value(); }
 
   // For tests: stops the process when pages and sequences disagree. Linear in everything.
   void check_invariants() const;

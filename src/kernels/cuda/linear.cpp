@@ -18,7 +18,6 @@ namespace {
 // gate, which saves a kernel, further.
 constexpr int kSkinnyRuleM = 16;
 constexpr int kSkinnyGatedRuleM = 32;
-constexpr int kChainRuleM = 32;       // one kernel for a layer's products saves three more and their norms
 constexpr int kDeterministicM = 128;  // what one algorithm for every M is guessed for
 // What it is measured for: 3,500 tokens in and 1,500 out, 32 requests at a time, prompts by 2,048.
 constexpr std::array<TimedRows, 2> kDeterministicMix = {{{32, 28.0}, {2048, 1.0}}};
