@@ -1,6 +1,7 @@
 // Steps that are planned and submitted while the one before runs: the same tokens, and nothing left behind.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <latch>
 #include <stdexcept>
 

@@ -1,6 +1,7 @@
 // A layer's products as one kernel beside the same products one by one.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/cuda/device_array.h"
