@@ -19,6 +19,6 @@ function(bifocal_test)
   target_include_directories(${TEST_NAME} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
   target_compile_definitions(${TEST_NAME} PRIVATE BIFOCAL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   target_link_libraries(${TEST_NAME} PRIVATE bifocal_options ${TEST_DEPS} GTest::gtest GTest::gtest_main)
-  gtest_discover_tests(${TEST_NAME} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+  gtest_discover_tests(${TEST_NAME} DISCOVERY_MODE PRE_TEST NO_PRETTY_VALUES DISCOVERY_TIMEOUT 60
                        PROPERTIES LABELS "${TEST_LABELS}" TIMEOUT 600)
 endfunction()

@@ -271,7 +271,8 @@ TEST_P(PrefixTreeModel, AgreesWithTheNaiveTree) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(PageSizes, PrefixTreeModel, testing::Values(1, 2, 3, 4, 7, 16));
+INSTANTIATE_TEST_SUITE_P(PageSizes, PrefixTreeModel, testing::Values(1, 2, 3, 4, 7, 16),
+                         testing::PrintToStringParamName());
 
 }  // namespace
 }  // namespace bifocal::kv
