@@ -30,29 +30,30 @@ Flavour flavour_of(const LinearArgs& args) {
   return args.bias != nullptr ? Flavour::bias : Flavour::plain;
 }
 
-LinearArgs as_plain(const LinearLink& link, int m) {
-  LinearArgs args;
+// What the arguments of both kinds of product have in common.
+template <class Args>
+Args as_product(const LinearLink& link, int m) {
+  Args args;
   args.x = link.x;
   args.w = link.w;
   args.m = m;
-  args.n = link.n;
   args.k = link.k;
   args.bias = link.bias;
-  args.residual = link.residual;
   args.out = link.out;
   return args;
 }
 
+LinearArgs as_plain(const LinearLink& link, int m) {
+  auto args = as_product<LinearArgs>(link, m);
+  args.n = link.n;
+  args.residual = link.residual;
+  return args;
+}
+
 GatedLinearArgs as_gated(const LinearLink& link, int m) {
-  GatedLinearArgs args;
-  args.x = link.x;
-  args.w = link.w;
-  args.m = m;
+  auto args = as_product<GatedLinearArgs>(link, m);
   args.inner = link.n;
-  args.k = link.k;
-  args.bias = link.bias;
   args.wide = link.wide;
-  args.out = link.out;
   return args;
 }
 
