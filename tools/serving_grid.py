@@ -4,9 +4,9 @@
     python3 tools/serving_grid.py run --bifocal build/cuda/bifocal --out serving.jsonl --minutes 8
     python3 tools/serving_grid.py tables serving.jsonl
 
-`run` starts a server for each entry of PLAN, random weights, and sends it its workloads by `bifocal bench serving`; every
-result is a JSON line, with the GPU's clock and power right after it. An entry that would not end within --minutes (by the
-seconds in PLAN) is left out and says so. `tables` needs no GPU.
+`run` starts a server for each entry of PLAN (28 minutes in all), random weights, and sends it its workloads by `bifocal
+bench serving`; every result is a JSON line, with the GPU's clock and power right after it. An entry that would not end
+within --minutes (by the seconds in PLAN) is left out and says so. `tables` needs no GPU.
 """
 import argparse
 import contextlib
@@ -45,6 +45,10 @@ class Workload:
     output_len: int
     concurrency: int
     request_rate: str = "inf"
+    waves: int = 1  # requests, in multiples of concurrency
+
+    def num_requests(self):
+        return self.concurrency * self.waves
 
     def mean_context(self):
         return self.input_len + self.output_len / 2
@@ -54,11 +58,12 @@ MODELS = {
     "qwen3-8b": Model("models/configs/qwen3-8b", 3.50, 36, 32, 4096 * (6144 + 4096 + 3 * 12288)),
     "qwen3-32b": Model("models/configs/qwen3-32b", 14.15, 64, 64, 5120 * (10240 + 8192 + 3 * 25600)),
 }
-WORKLOADS = {  # decode-*: the mean context of 500/8000, with an eighth of its answer
+WORKLOADS = {
     "mixed-32": Workload(3500, 1500, 32, request_rate="32"),
-    "decode-1": Workload(4000, 1000, 1),
-    "decode-4": Workload(4000, 1000, 4),
-    "decode-16": Workload(4000, 1000, 16),
+    "mixed-128": Workload(3500, 1500, 32, request_rate="32", waves=4),
+    "decode-1": Workload(500, 8000, 1),
+    "decode-4": Workload(500, 8000, 4),
+    "decode-16": Workload(500, 8000, 16),
     "balanced-8": Workload(2000, 2000, 8),
     "prefill-8": Workload(8000, 500, 8),
 }
@@ -73,21 +78,21 @@ SERVER_FLAGS = ["--load-format", "dummy", "--device", "cuda", "--skip-tokenizer-
 CLIENT_FLAGS = ["--tokenizer", "models/tiny-qwen3", "--tokenize-prompt", "--random-range-ratio", "1", "--flush-cache"]
 # Model, configuration, workloads in order, about how many seconds they take.
 PLAN = [
-    ("qwen3-8b", "decode_mma", [], 2),
-    ("qwen3-8b", "auto", ["decode-1", "decode-4", "decode-16", "prefill-8", "mixed-32", "balanced-8"], 58),
-    ("qwen3-32b", "auto", ["decode-4", "mixed-32", "decode-1", "decode-16", "prefill-8", "balanced-8"], 165),
-    ("qwen3-8b", "prefill_ws", ["mixed-32", "decode-1", "decode-4", "decode-16", "prefill-8"], 60),
-    ("qwen3-32b", "prefill_ws", ["mixed-32", "decode-4"], 100),
-    ("qwen3-8b", "hybrid", ["decode-1", "mixed-32", "mixed-32"], 48),
-    ("qwen3-8b", "auto, deterministic", ["mixed-32"], 35),
-    ("qwen3-8b", "auto", ["decode-1", "decode-16", "mixed-32"], 38),
+    ("qwen3-8b", "auto", ["mixed-128", "decode-1", "decode-4", "decode-16", "prefill-8", "balanced-8"], 210),
+    ("qwen3-8b", "prefill_ws", ["mixed-128", "decode-1", "decode-4", "decode-16", "prefill-8", "balanced-8"], 265),
+    ("qwen3-8b", "decode_mma", ["mixed-128", "decode-1", "decode-4", "decode-16", "prefill-8", "balanced-8"], 260),
+    ("qwen3-8b", "hybrid", ["mixed-128"], 70),
+    ("qwen3-8b", "auto, deterministic", ["mixed-128"], 80),
+    ("qwen3-32b", "auto", ["decode-4", "mixed-32", "decode-1", "decode-16", "prefill-8", "balanced-8"], 500),
+    ("qwen3-32b", "prefill_ws", ["mixed-32", "decode-4"], 230),
+    ("qwen3-32b", "decode_mma", ["mixed-32"], 80),
 ]
 
 
-def gpu_state():
+def gpu_state(gpu):
     query = "name,driver_version,clocks.sm,clocks.mem,power.draw,temperature.gpu"
     try:
-        out = subprocess.run(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"],
+        out = subprocess.run(["nvidia-smi", "-i", gpu, f"--query-gpu={query}", "--format=csv,noheader"],
                              capture_output=True, text=True, check=True)  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
         return "no nvidia-smi"
@@ -128,7 +133,7 @@ def run_client(bifocal, port, workload):
     with tempfile.TemporaryDirectory() as folder:
         result = os.path.join(folder, "result.json")
         command = [bifocal, "bench", "serving", "--base-url", f"http://127.0.0.1:{port}", *CLIENT_FLAGS,
-                   "--num-prompts", str(workload.concurrency), "--max-concurrency", str(workload.concurrency),
+                   "--num-prompts", str(workload.num_requests()), "--max-concurrency", str(workload.concurrency),
                    "--request-rate", workload.request_rate, "--random-input-len", str(workload.input_len),
                    "--random-output-len", str(workload.output_len), "--output-file", result]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True)
@@ -139,12 +144,13 @@ def run_client(bifocal, port, workload):
 
 
 def run(args):
+    os.environ["CUDA_VISIBLE_DEVICES"] = args.gpu
     end = time.monotonic() + 60 * args.minutes
     with open(args.out, "w") as out:
 
         def write(line):
             line["utc"] = time.strftime("%H:%M:%S", time.gmtime())
-            line["gpu"] = gpu_state()
+            line["gpu"] = gpu_state(args.gpu)
             print(json.dumps({k: v for k, v in line.items() if k not in ("result", "block")}), flush=True)
             out.write(json.dumps(line) + "\n")
             out.flush()
@@ -177,9 +183,9 @@ def step_limit_ms(model, workload):
 
 
 def run_limit_s(model, workload):
-    """One wave of requests: the prompts' products at the GEMM rate, then the decode steps."""
-    prompts = workload.concurrency * model.prompt_flops(workload.input_len) / GEMM_FLOPS
-    return prompts + workload.output_len * step_limit_ms(model, workload) / 1e3
+    """Of each wave of requests the prompts' products at the GEMM rate, then the decode steps."""
+    prompts = workload.num_requests() * model.prompt_flops(workload.input_len) / GEMM_FLOPS
+    return prompts + workload.waves * workload.output_len * step_limit_ms(model, workload) / 1e3
 
 
 def table_row(name, workload, config, results):
@@ -198,7 +204,7 @@ def table_row(name, workload, config, results):
         itl = f"{median_itl_ms:.2f}"
         of_step = f"{step_limit_ms(model, workload) / median_itl_ms:.2f}"
     cells = [
-        name, f"{workload.input_len}/{workload.output_len}", workload.concurrency, config,
+        name, f"{workload.input_len}/{workload.output_len}", workload.concurrency, workload.num_requests(), config,
         f"{mean('total_throughput'):,.0f}", f"{mean('output_throughput'):,.0f}", ttft, itl,
         f"{step_limit_ms(model, workload):.2f}", of_step, f"{mean('duration'):.2f}",
         f"{run_limit_s(model, workload):.2f}", f"{run_limit_s(model, workload) / mean('duration'):.2f}",
@@ -216,8 +222,8 @@ def tables(args):
     for line in lines:
         if "result" in line:
             found.setdefault((line["model"], line["workload"], line["config"]), []).append(line["result"])
-    head = ("Shape", "In/out", "At a time", "Backends", "Input + output tokens/s", "Output tokens/s", "Mean TTFT ms",
-            "Median ITL ms", "Step limit ms", "Of step limit", "Run s", "Run limit s", "Of run limit",
+    head = ("Shape", "In/out", "At a time", "Requests", "Backends", "Input + output tokens/s", "Output tokens/s",
+            "Mean TTFT ms", "Median ITL ms", "Step limit ms", "Of step limit", "Run s", "Run limit s", "Of run limit",
             "Runs, spread %")  # fmt: skip
     print("| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
     for name in MODELS:
@@ -237,6 +243,7 @@ def main():
     verb.add_argument("--bifocal", default="build/cuda/bifocal")
     verb.add_argument("--out", default="serving.jsonl")
     verb.add_argument("--minutes", type=float, default=10)
+    verb.add_argument("--gpu", default="0", help="index of the one to use")
     verb.add_argument("--only", nargs=3, action="append", metavar=("MODEL", "CONFIG", "WORKLOADS"),
                       help="instead of PLAN; workloads with commas between")  # fmt: skip
     verb.set_defaults(do=run)
