@@ -1,7 +1,7 @@
 # Warnings are errors for our own code; libraries' headers are system includes.
 add_library(bifocal_options INTERFACE)
 target_compile_options(bifocal_options INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow
-                                                 -Wnon-virtual-dtor -Woverloaded-virtual -Werror)
+                                                 $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor;-Woverloaded-virtual> -Werror)
 # GCC 12 sees overlapping copies in std::string concatenation where there are none (GCC bug 105651).
 target_compile_options(bifocal_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
 # From GCC 13 on, moves of std::optional and std::variant seem to read what was never written (GCC bug 80635); GCC 12
