@@ -6,9 +6,9 @@
 
 Ours runs through its C interface. Beside it: PyTorch's SDPA (cuDNN and flash backends, contiguous keys and values: an
 easier problem), FlashInfer and FlashAttention 3 on the same pages, where installed. Each result is compared with the
-definition in f32 before it is timed. Decode: CUDA graphs of calls over caches that together exceed the L2, medians; the
-limit is a cold read of the same bytes. Prefill: after a rest; the limit is cuBLAS at 8192^3 after the same rest. Prints
-Markdown; exits with 77 where PyTorch or a GPU is missing.
+definition in f32 before it is timed; all are timed in turns. Decode: CUDA graphs of calls over caches that together
+exceed the L2, medians; the limit is a cold read of the same bytes. Prefill: after a rest; the limit is cuBLAS at 8192^3
+after the same rest. Prints Markdown; exits with 77 where PyTorch or a GPU is missing.
 """
 import argparse
 import ctypes
@@ -26,6 +26,7 @@ DECODE_SHAPES = ["64,8,1,512", "64,8,1,2048", "64,8,1,8192", "64,8,16,512", "64,
 PREFILL_SHAPES = ["32,8,32,1024", "32,8,8,4096", "32,8,2,16384", "64,8,32,1024", "64,8,8,4096", "32,32,8,4096"]
 HEAD_DIM = 128
 ROTATION_BYTES = 1 << 30  # of caches: an H200's L2 has 60 MB
+NUM_TURNS = 2
 MAX_ERROR = 2e-2  # of an output of standard normal values, bf16
 
 
@@ -200,8 +201,18 @@ def find_peers(torch):
     return peers
 
 
-def time_graph(torch, call, problem):
-    """Microseconds a call: a graph of calls, each on another layer's cache, replayed."""
+def timed_us(torch, call):
+    """Of a call, by events."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    call()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) * 1e3
+
+
+def graph_timer(torch, call, problem):
+    """What times a graph of calls, each on another layer's cache: microseconds a call, the median of nine replays."""
     calls = max(4, problem.num_layers)
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -212,49 +223,54 @@ def time_graph(torch, call, problem):
     with torch.cuda.graph(graph, stream=stream):
         for i in range(calls):
             call(i % problem.num_layers)
-    medians = []
-    for _ in range(2):
-        times = []
-        for _ in range(9):
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            graph.replay()
-            end.record()
-            end.synchronize()
-            times.append(begin.elapsed_time(end) * 1e3 / calls)
-        medians.append(statistics.median(times))
-    return sum(medians) / 2
+
+    def time_us():
+        warm_up_end = time.monotonic() + 0.03  # clocks fall while the host prepares
+        while time.monotonic() < warm_up_end:
+            timed_us(torch, graph.replay)
+        return statistics.median(timed_us(torch, graph.replay) for _ in range(9)) / calls
+
+    return time_us
 
 
 def time_rested(torch, call):
-    """Microseconds: one call to warm up and the median of six, after half a second's rest; the mean of two such."""
-    medians = []
-    for _ in range(2):
-        torch.cuda.synchronize()
-        time.sleep(0.5)
-        events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(6)]
+    """Microseconds: after half a second's rest one call to warm up, then the median of six."""
+    torch.cuda.synchronize()
+    time.sleep(0.5)
+    events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(6)]
+    call()
+    for begin, end in events:
+        begin.record()
         call()
-        for begin, end in events:
-            begin.record()
-            call()
-            end.record()
-        torch.cuda.synchronize()
-        medians.append(statistics.median(begin.elapsed_time(end) for begin, end in events) * 1e3)
-    return sum(medians) / 2
+        end.record()
+    torch.cuda.synchronize()
+    return statistics.median(begin.elapsed_time(end) for begin, end in events) * 1e3
 
 
-def measure(torch, peer, problem, expected):
-    """Microseconds, or why there are none."""
+def timer(torch, peer, problem, expected):
+    """What gives microseconds a call, or why there is nothing to time."""
     try:
         call = peer.prepare(problem)
         got = call(0)[:, -expected.shape[1] :].float()
         error = (got - expected).abs().max().item()
         if not error < MAX_ERROR:
             return f"wrong by {error:.2g}"
-        return time_graph(torch, call, problem) if problem.decode else time_rested(torch, lambda: call(0))
+        return graph_timer(torch, call, problem) if problem.decode else lambda: time_rested(torch, lambda: call(0))
     except Exception as error:  # noqa: BLE001 - whatever a peer raises belongs into its cell
         lines = str(error).strip().splitlines()
         return f"refused: {lines[0][:50] if lines else type(error).__name__}"
+
+
+def measure(torch, all_peers, problem):
+    """Of each peer microseconds a call, or why there are none: the mean of medians taken in turns."""
+    expected = problem.expected(torch)
+    timers = [timer(torch, peer, problem, expected) for peer in all_peers]
+    times = [[] for _ in timers]
+    for _ in range(NUM_TURNS):
+        for time_us, mine in zip(timers, times):
+            if not isinstance(time_us, str):
+                mine.append(time_us())
+    return [time_us if isinstance(time_us, str) else statistics.mean(mine) for time_us, mine in zip(timers, times)]
 
 
 def cell(value, scale):
@@ -268,10 +284,8 @@ def table(torch, shapes, decode, ours, peers, limit_us):
     print("\n| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     for shape in shapes:
         problem = Problem(torch, shape, decode)
-        expected = problem.expected(torch)
+        mine, *theirs = measure(torch, [ours, *peers], problem)
         limit = limit_us(problem)
-        mine = measure(torch, ours, problem, expected)
-        theirs = [measure(torch, peer, problem, expected) for peer in peers]
         timed = [us for us in theirs if not isinstance(us, str)]
 
         def scale(us, problem=problem):
@@ -336,7 +350,7 @@ def main():
         del pool
     if "prefill" in args.what.split(","):
         a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-        rate = 2 * 8192**3 / time_rested(torch, lambda: a @ b)  # FLOP/us
+        rate = 2 * 8192**3 / statistics.mean(time_rested(torch, lambda: a @ b) for _ in range(NUM_TURNS))  # FLOP/us
         table(torch, args.shapes or PREFILL_SHAPES[::step], False, ours, peers, lambda problem: problem.flops / rate)
     print(f"\nAfter: {gpu_state()}")
 
