@@ -54,9 +54,6 @@ __device__ __forceinline__ void fold_units(Shared<kD, kN>& shared, const DecodeP
   const bool elected = threadIdx.x == kConsumerWarps * 32;  // one thread of all
   RingCursor<kRunSlots> runs;
   RingCursor<S::kFoldSlots> spans;
-  for (int i = 0; i < S::kFoldSlots; ++i) {
-    named_barrier_arrive(kFreeBarrier + static_cast<uint32_t>(i), S::kMergeThreads);
-  }
   int num_cut = 0;  // at most two: the first run and the last
   for (int i = 0; i < num_seqs; ++i) {
     mbarrier_wait(&shared.run_full[runs.slot], runs.phase);
@@ -73,9 +70,9 @@ __device__ __forceinline__ void fold_units(Shared<kD, kN>& shared, const DecodeP
     total.clear();
     if (continued && !prefix) take_partial<kD, kN>(params, run.slot, total);
     for (int span = run.span_begin; span < run.span_end; ++span) {
-      named_barrier_sync(kFullBarrier + static_cast<uint32_t>(spans.slot), S::kMergeThreads);
+      wait_for_free_slot<kD, kN>();
+      named_barrier_sync(kSpanBarrier, S::kMergeThreads);
       const OwnedVectors<kD, kN> closed = fold_warps<kD, kN>(shared.spans[spans.slot]);
-      named_barrier_arrive(kFreeBarrier + static_cast<uint32_t>(spans.slot), S::kMergeThreads);
       spans.advance();
       if (cut && !prefix) {
         store_partial<kD, kN>(params, run.slot + 1 + span - run.seq_cut, closed);

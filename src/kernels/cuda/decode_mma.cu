@@ -230,16 +230,12 @@ __device__ __forceinline__ void consume(Shared<kD, kN>& shared, const DecodePara
         release(&shared.empty[team][ring.slot]);
         ring.advance();
       }
-      named_barrier_sync(kFreeBarrier + static_cast<uint32_t>(spans.slot), S::kMergeThreads);
+      wait_for_free_slot<kD, kN>();
       hand_over<kD, kN>(state, warp, lane, shared.spans[spans.slot]);
-      named_barrier_arrive(kFullBarrier + static_cast<uint32_t>(spans.slot), S::kMergeThreads);
+      named_barrier_sync(kSpanBarrier, S::kMergeThreads);
       spans.advance();
       tiles = tiles_of_span(run.seq, span + 1);
     }
-  }
-  // Every slot is said to be free once more than it is filled.
-  for (int i = 0; i < S::kFoldSlots; ++i) {
-    named_barrier_sync(kFreeBarrier + static_cast<uint32_t>(i), S::kMergeThreads);
   }
 }
 

@@ -17,12 +17,11 @@ constexpr int kWarpsPerTeam = kTileTokens / 16;
 constexpr int kConsumerWarps = kTeams * kWarpsPerTeam;
 constexpr int kRunSlots = 4;
 
-// Named barriers: the consumers', that of all who merge, and for each slot of states one to say that it is
-// full, from the consumers to the fold warps, one to say that it is free, from these to those.
+// Named barriers: the consumers', that of all who merge, and the one at which consumers and fold warps meet
+// when a span's states are there.
 constexpr uint32_t kQueryBarrier = 1;
 constexpr uint32_t kMergeBarrier = 2;
-constexpr uint32_t kFullBarrier = 3;
-constexpr uint32_t kFreeBarrier = 5;
+constexpr uint32_t kSpanBarrier = 3;
 
 struct DecodeParams {
   const DecodePart* parts;
@@ -111,5 +110,13 @@ struct Shared {
   uint64_t run_full[kRunSlots];
   uint64_t run_empty[kRunSlots];
 };
+
+// Consumers and fold warps, before a span's states are written. Who has met for a span has folded the one
+// before it, so with two slots the next one is free; a single slot takes a meeting more.
+template <int kD, int kN>
+__device__ __forceinline__ void wait_for_free_slot() {
+  using S = Shape<kD, kN>;
+  if constexpr (S::kFoldSlots == 1) named_barrier_sync(kSpanBarrier, S::kMergeThreads);
+}
 
 }  // namespace bifocal::kernels::cuda
