@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,9 @@ struct AttentionCase {
   bool heads_inside_tokens = false;  // [page][token][kv head][dim] instead of [page][kv head][token][dim]
   uint32_t seed = 1;
 };
+inline void PrintTo(const AttentionCase& c, std::ostream* out) {
+  *out << c.name;
+}
 
 struct AttentionResult {
   std::vector<float> out;  // [T, H, D]
