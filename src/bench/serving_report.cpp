@@ -168,6 +168,7 @@ std::string offline_block(const OfflineReport& r) {
   out += row("Output token throughput (tok/s):", static_cast<double>(r.output_tokens) / r.duration_s);
   out += row("Total token throughput (tok/s):",
              static_cast<double>(r.input_tokens + r.output_tokens) / r.duration_s);
+  if (r.mean_idle_s) out += row("Mean GPU idle between steps (us):", *r.mean_idle_s * 1e6);
   return out + std::string(kWidth, '=') + "\n";
 }
 
@@ -182,6 +183,7 @@ std::string offline_json(const OfflineReport& r) {
   json.member("output_throughput", static_cast<double>(r.output_tokens) / r.duration_s);
   json.member("total_throughput", static_cast<double>(r.input_tokens + r.output_tokens) / r.duration_s);
   json.member("last_gen_throughput", r.last_gen_throughput);
+  if (r.mean_idle_s) json.member("mean_gpu_idle_us", *r.mean_idle_s * 1e6);
   json.end_object();
   return json.take();
 }

@@ -102,6 +102,7 @@ Status run_bench_offline(const Settings& settings) {
   BIFOCAL_ASSIGN_OR_RETURN(const bench::Workload workload, bench::make_workload(workload_opts, *tokenizer));
   here.engine.max_queued_requests =
       std::max(here.engine.max_queued_requests, static_cast<int64_t>(workload.requests.size()));
+  here.engine.time_device = true;
   BIFOCAL_ASSIGN_OR_RETURN(const Stack stack, load_stack(here));
   const bench::OfflineOptions options{static_cast<int>(s.max_concurrency), !s.disable_ignore_eos};
   if (!s.skip_warmup) {
@@ -109,6 +110,7 @@ Status run_bench_offline(const Settings& settings) {
         bench::run_offline(*stack.engine, bench::warmup_requests(workload.requests), options).status());
     BIFOCAL_RETURN_IF_ERROR(stack.engine->flush_cache());
   }
+  const auto before = stack.engine->stats();
   BIFOCAL_ASSIGN_OR_RETURN(const bench::LoadResult result,
                            bench::run_offline(*stack.engine, workload.requests, options));
   bench::OfflineReport report;
@@ -119,6 +121,11 @@ Status run_bench_offline(const Settings& settings) {
     ++report.requests;
     report.input_tokens += timeline.prompt_len;
     report.output_tokens += timeline.output_len;
+  }
+  const auto after = stack.engine->stats();
+  if (const uint64_t gaps = after->device_gaps - before->device_gaps; gaps > 0) {
+    const int64_t idle_ns = after->device_idle_ns - before->device_idle_ns;
+    report.mean_idle_s = static_cast<double>(idle_ns) * 1e-9 / static_cast<double>(gaps);
   }
   fmt::print("{}", bench::offline_block(report));
   if (s.output_file.empty()) return {};

@@ -36,6 +36,7 @@ struct EngineSettings {
   int64_t max_queued_requests = 256;
   bool disable_radix_cache = false;
   bool disable_overlap_schedule = false;
+  bool time_device = false;  // no flag: benchmarks ask for it
   bool deterministic = false;
   int64_t random_seed = 42;
   std::string attention_backend = "auto";

@@ -153,6 +153,7 @@ Expected<engine::EngineOptions> engine_options_of(const Settings& settings, cons
   options.context_length = static_cast<int>(settings.model.context_length);
   options.enable_prefix_cache = !s.disable_radix_cache;
   options.overlap_schedule = !s.disable_overlap_schedule;
+  options.time_device = s.time_device;
   options.deterministic = s.deterministic;
   options.attention = router_options(s, choice.options.device);
   options.num_threads = choice.options.pool->num_threads();

@@ -156,6 +156,7 @@ Expected<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<model::Model> m
   executor_options.max_logit_rows = plan.limits.max_logit_rows;
   executor_options.num_pages = memory.num_pages;
   executor_options.num_window_pages = memory.num_window_pages;
+  executor_options.time_idle = options.time_device;
   BIFOCAL_ASSIGN_OR_RETURN(auto executor, model->make_executor(executor_options));
   plan.options.overlap_schedule =
       options.overlap_schedule && executor->max_in_flight() > 1 && executor->num_window_pages() == 0;

@@ -35,6 +35,7 @@ struct EngineOptions {
   std::shared_ptr<ThreadPool> pool;  // shared with the model; null: one of num_threads
   // Prepare the next step while one runs; the engine's own options() say whether its model's device can.
   bool overlap_schedule = true;
+  bool time_device = false;                // EngineStats::device_idle_ns
   double schedule_conservativeness = 1.0;  // how much of max_new_tokens admission expects; 0: nothing
 };
 
@@ -59,7 +60,11 @@ struct EngineStats {
   uint64_t retracted_requests = 0;
   uint64_t numeric_faults = 0;
   double last_gen_throughput = 0;  // tokens/s over the last second or so
-  int64_t last_step_ns = 0;        // monotonic time of the last completed step or idle tick
+  // With time_device, a GPU's time without anything to compute, and between how many steps: only of steps
+  // that followed one another, not while there were no requests.
+  int64_t device_idle_ns = 0;
+  uint64_t device_gaps = 0;
+  int64_t last_step_ns = 0;  // monotonic time of the last completed step or idle tick
   struct PhaseUse {
     std::string attention_class, phase, backend, reason;
     uint64_t steps = 0, plans = 0, rows = 0;

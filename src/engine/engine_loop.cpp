@@ -62,6 +62,7 @@ void EngineLoop::run() {
 
 Status EngineLoop::serve() {
   for (;;) {
+    paused_ = paused_ || scheduler_.idle();
     mail_ = inbox_.take(scheduler_.idle() ? kIdleTick : std::chrono::milliseconds(0));
     if (mail_.stop) return {};
     read_mail();

@@ -75,6 +75,7 @@ class EngineLoop {
   };
   struct Flight {
     const Step* step = nullptr;
+    bool after_pause = false;       // there was nothing to do before
     std::vector<SampleTask> tasks;  // Step::samples first
     std::vector<TaskOwner> owners;
     DeviceRows device_rows;
@@ -106,7 +107,8 @@ class EngineLoop {
   Sampler sampler_;
   Inbox inbox_;
   Live live_;
-  Mail mail_;  // being read
+  Mail mail_;           // being read
+  bool paused_ = true;  // there has been nothing to do since the last step
 
   std::array<Flight, Scheduler::kMaxInFlight> flights_;  // in turns
   uint64_t num_submitted_ = 0;                           // steps

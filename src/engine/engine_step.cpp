@@ -50,6 +50,7 @@ Status EngineLoop::submit_step(const Step& step) {
   }
   Flight& next = flight(num_submitted_++);
   next.step = &step;
+  next.after_pause = std::exchange(paused_, false);
   make_tasks(next);
   return runner_.submit(step, next.device_rows.read_logits(), next.device_rows.sampling());
 }
@@ -58,6 +59,10 @@ Status EngineLoop::finish_step() {
   Flight& oldest = flight(num_finished_);
   BIFOCAL_RETURN_IF_ERROR(parts_.executor->collect());
   ++num_finished_;
+  if (const auto idle_ns = parts_.executor->idle_before_ns(); idle_ns && !oldest.after_pause) {
+    counters_.device_idle_ns += *idle_ns;
+    ++counters_.device_gaps;
+  }
   take_results(oldest);
   sampler_.run(oldest.tasks, outcomes_, *parts_.pool);
   find_faults(oldest);

@@ -241,6 +241,11 @@ TEST(OfflineReport, TheBlockLineForLine) {
   const auto json = parse_json(offline_json({"engine", 4, 2.0, 100, 60, 35.5}));
   ASSERT_TRUE(json.ok());
   EXPECT_EQ(json->find("total_throughput")->as_double(), 80);
+  EXPECT_EQ(json->find("mean_gpu_idle_us"), nullptr);
+  const OfflineReport on_gpu{"engine", 4, 2.0, 100, 60, 35.5, 2.1e-6};
+  EXPECT_NE(offline_block(on_gpu).find("\nMean GPU idle between steps (us):        2.10      \n"),
+            std::string::npos);
+  EXPECT_DOUBLE_EQ(parse_json(offline_json(on_gpu))->find("mean_gpu_idle_us")->as_double(), 2.1);
 }
 
 }  // namespace

@@ -40,6 +40,18 @@ TEST(Device, ChoosesTheTokensOfRowsThatNeverReachTheHost) {
   }
 }
 
+TEST(Device, IdleTimeIsCountedBetweenStepsThatFollowOneAnother) {
+  RemoteEngine remote;
+  remote.behaviour.idle_ns = 1000;
+  for (uint64_t request = 1; request <= 3; ++request) {
+    remote.generate(greedy_request("r", kPrompt, 20));
+    ASSERT_TRUE(wait_idle(*remote.engine));
+    const auto stats = remote.engine->stats();
+    EXPECT_EQ(stats->device_gaps, 19 * request) << "the first step of a request has a pause before it";
+    EXPECT_EQ(stats->device_idle_ns, static_cast<int64_t>(19'000 * request));
+  }
+}
+
 // Their first tokens come from one row: the host draws those that the device didn't.
 TEST(Device, ChoicesThatShareARowDrawTheirOwnTokens) {
   FakeEngine local;

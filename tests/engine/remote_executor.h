@@ -22,6 +22,7 @@ struct DeviceBehaviour {
   int64_t fail_at = -1;              // this step and all after it fail: CUDA's errors are sticky
   int64_t refuse_at = -1;            // this step can't be submitted, nor any after it
   std::latch* submitted = nullptr;   // no step runs before
+  int64_t idle_ns = 0;               // before each step
   int64_t steps = 0;                 // that ran
   int64_t overlapped = 0;            // of these, submitted while another was in flight
   int64_t read_rows = 0;             // logit rows that were asked for
@@ -82,6 +83,7 @@ class RemoteExecutor final : public model::Executor {
     return logits_.data() + static_cast<size_t>(row) * kFakeVocab;
   }
   std::span<const int32_t> tokens() const override { return tokens_; }
+  std::optional<int64_t> idle_before_ns() const override { return behaviour_.idle_ns; }
   std::span<const attention::AttentionDesc> classes() const override { return inner_->classes(); }
   const attention::Router& router() const override { return inner_->router(); }
   const attention::PhaseCounters& counters(size_t class_index, attention::Phase phase) const override {
