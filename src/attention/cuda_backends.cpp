@@ -55,9 +55,10 @@ const Backend& prefill_ws_backend() {
 
 const Backend& decode_mma_backend() {
   static const CudaBackend backend([] {
-    Capabilities c =
-        tensor_core_kernel("decode_mma", "streams each key and value once; balanced whatever the lengths");
-    c.phases = {Phase::decode, Phase::verify};
+    Capabilities c = tensor_core_kernel(
+        "decode_mma",
+        "streams each key and value once; balanced whatever the lengths; prompts row by row, slowly");
+    c.phases = {Phase::prefill, Phase::decode, Phase::verify};
     c.head_dims = {{64, 64, 16}, {128, 128, 16}, {256, 256, 8}};
     return c;
   }());

@@ -12,7 +12,6 @@ namespace cuda = kernels::cuda;
 namespace {
 
 constexpr Phase kStepOrder[] = {Phase::prefill, Phase::verify, Phase::decode};
-constexpr int kRoundSeqs = std::min(cuda::kMaxDecodeSeqs, cuda::kMaxPrefillSeqs);
 
 // What the descriptions of both kernels have in common.
 template <class KernelDesc>
@@ -60,28 +59,33 @@ Status CudaPlanner::make_slot(size_t class_index, const PlanLimits& limits) {
   slot.decode_desc = kernel_desc<cuda::DecodeDesc>(desc);
   slot.decode_desc.spans = cuda::default_span_rule(desc.num_kv_heads);
   slot.prefill_desc = kernel_desc<cuda::PrefillDesc>(desc);
-  const auto backend = [&](Phase phase) { return router_.decide(class_index, phase).backend; };
-  const auto serves = [&](const Backend& which, Phase phase) { return backend(phase) == &which; };
-  const auto rounds = [&](const Backend& which) {
-    // Every row of a step may be one that is verified.
-    int max_seqs = limits.max_seqs + (serves(which, Phase::verify) ? limits.max_tokens : 0);
-    if (!serves(which, Phase::prefill) && !serves(which, Phase::decode) && !serves(which, Phase::verify)) {
-      max_seqs = 0;
-    }
-    return (max_seqs + kRoundSeqs - 1) / kRoundSeqs;
+  const auto serves = [&](const Backend& which, Phase phase) {
+    return router_.decide(class_index, phase).backend == &which;
   };
-  const int round_seqs = std::min(kRoundSeqs, limits.max_seqs + limits.max_tokens);
-  for (int i = 0; i < rounds(decode_mma_backend()); ++i) {
-    BIFOCAL_ASSIGN_OR_RETURN(auto buffers,
-                             cuda::make_decode_buffers(slot.decode_desc, {round_seqs, limits.max_kv_len}));
-    slot.decode_buffers.push_back(std::move(buffers));
+  // One more where two ranges of sequences have another backend's between them.
+  const auto rounds = [&](const Backend& which, int count, int per_round) {
+    const bool split = serves(which, Phase::prefill) && serves(which, Phase::decode);
+    return (count + per_round - 1) / per_round + (split && !serves(which, Phase::verify) ? 1 : 0);
+  };
+  const auto serves_any = [&](const Backend& which) {
+    return serves(which, Phase::prefill) || serves(which, Phase::verify) || serves(which, Phase::decode);
+  };
+  if (const Backend& decode = decode_mma_backend(); serves_any(decode)) {
+    const bool only_decode = !serves(decode, Phase::prefill) && !serves(decode, Phase::verify);
+    const int max_rows = only_decode ? limits.max_seqs : std::max(limits.max_seqs, limits.max_tokens);
+    const int round_rows = std::min(cuda::kMaxDecodeSeqs, max_rows);
+    BIFOCAL_ASSIGN_OR_RETURN(
+        slot.decode_buffers,
+        cuda::make_decode_buffers(slot.decode_desc, {round_rows, limits.max_kv_len,
+                                                     rounds(decode, max_rows, cuda::kMaxDecodeSeqs)}));
   }
-  // It can have both neighbours of another backend's verify.
-  const int extra = serves(prefill_ws_backend(), Phase::verify) ? 0 : 1;
-  for (int i = 0; i < rounds(prefill_ws_backend()) + extra; ++i) {
-    BIFOCAL_ASSIGN_OR_RETURN(auto buffers,
-                             cuda::make_prefill_buffers(slot.prefill_desc, {round_seqs, limits.max_tokens}));
-    slot.prefill_buffers.push_back(std::move(buffers));
+  if (const Backend& prefill = prefill_ws_backend(); serves_any(prefill)) {
+    const int round_seqs = std::min(cuda::kMaxPrefillSeqs, limits.max_seqs);
+    for (int i = 0; i < rounds(prefill, limits.max_seqs, cuda::kMaxPrefillSeqs); ++i) {
+      BIFOCAL_ASSIGN_OR_RETURN(
+          auto buffers, cuda::make_prefill_buffers(slot.prefill_desc, {round_seqs, limits.max_tokens}));
+      slot.prefill_buffers.push_back(std::move(buffers));
+    }
   }
   return {};
 }
@@ -91,49 +95,71 @@ Status CudaPlanner::plan(const CudaBatch& batch, const cuda::LaunchOptions& laun
     Slot& slot = slots_[c];
     slot.decode_plans.clear();
     slot.prefill_plans.clear();
-    int begin = 0;
-    int end = 0;
-    const Backend* backend = nullptr;  // of the sequences [begin, end)
+    slot.decode_rows_only = true;
+    Range range;
     for (const Phase phase : kStepOrder) {
-      const int count = batch.num_seqs[static_cast<size_t>(phase)];
-      if (count == 0) continue;
-      const Backend* next = router_.decide(c, phase).backend;
-      if (next != backend) {
-        BIFOCAL_RETURN_IF_ERROR(plan_range(slot, backend, batch, begin, end, launch));
-        begin = end;
-        backend = next;
+      const auto p = static_cast<size_t>(phase);
+      if (batch.num_seqs[p] == 0) continue;
+      const Backend* backend = router_.decide(c, phase).backend;
+      const bool row_by_row = backend == &decode_mma_backend() && phase != Phase::decode;
+      if (row_by_row && batch.row_kv_len == nullptr) {
+        return unsupported(
+            "decode_mma takes prompts row by row, and this batch doesn't give its rows; "
+            "prefill_ws takes whole sequences");
       }
-      end += count;
+      if (backend != range.backend) {
+        BIFOCAL_RETURN_IF_ERROR(plan_range(slot, range, batch, launch));
+        range = {backend, range.seq_end, range.seq_end, range.row_end, range.row_end};
+      }
+      range.seq_end += batch.num_seqs[p];
+      range.row_end += batch.num_rows[p];
+      if (row_by_row) slot.decode_rows_only = false;
     }
-    BIFOCAL_RETURN_IF_ERROR(plan_range(slot, backend, batch, begin, end, launch));
+    BIFOCAL_RETURN_IF_ERROR(plan_range(slot, range, batch, launch));
   }
   return {};
 }
 
-Status CudaPlanner::plan_range(Slot& slot, const Backend* backend, const CudaBatch& batch, int begin, int end,
+Status CudaPlanner::plan_range(Slot& slot, const Range& range, const CudaBatch& batch,
                                const cuda::LaunchOptions& launch) {
-  for (; begin < end; begin += kRoundSeqs) {
-    const int num_seqs = std::min(kRoundSeqs, end - begin);
-    const int32_t* pages = batch.page_table + begin * batch.page_table_stride;
-    if (backend == &decode_mma_backend()) {
-      BIFOCAL_CHECK_LT(slot.decode_plans.size(), slot.decode_buffers.size());
-      const cuda::DecodeBatch part{num_seqs, batch.kv_len + begin, batch.q_begin + begin, pages,
-                                   batch.page_table_stride};
-      BIFOCAL_ASSIGN_OR_RETURN(
-          auto plan,
-          cuda::plan_decode(slot.decode_desc, part, slot.decode_buffers[slot.decode_plans.size()], launch));
+  if (range.backend == &decode_mma_backend()) {
+    const bool by_row = batch.row_kv_len != nullptr;
+    const int end = by_row ? range.row_end : range.seq_end;
+    for (int at = by_row ? range.row_begin : range.seq_begin; at < end; at += cuda::kMaxDecodeSeqs) {
+      cuda::DecodeBatch part;
+      part.num_seqs = std::min(cuda::kMaxDecodeSeqs, end - at);
+      part.page_table = batch.page_table;
+      part.page_table_stride = batch.page_table_stride;
+      if (by_row) {
+        part.kv_len = batch.row_kv_len + at;
+        part.first_row = at;
+        part.table_row = batch.row_seq + at;
+      } else {
+        part.kv_len = batch.kv_len + at;
+        part.q_begin = batch.q_begin + at;
+        part.page_table += at * batch.page_table_stride;
+      }
+      part.round = static_cast<int>(slot.decode_plans.size());
+      BIFOCAL_ASSIGN_OR_RETURN(const auto plan,
+                               cuda::plan_decode(slot.decode_desc, part, *slot.decode_buffers, launch));
       slot.decode_plans.push_back(plan);
-    } else {
-      BIFOCAL_CHECK(backend == &prefill_ws_backend());
+    }
+  } else if (range.backend == &prefill_ws_backend()) {
+    for (int seq = range.seq_begin; seq < range.seq_end; seq += cuda::kMaxPrefillSeqs) {
       BIFOCAL_CHECK_LT(slot.prefill_plans.size(), slot.prefill_buffers.size());
-      const cuda::PrefillBatch part{
-          num_seqs, batch.q_begin + begin,  batch.q_len + begin, batch.kv_len + begin,
-          pages,    batch.page_table_stride};
-      BIFOCAL_ASSIGN_OR_RETURN(auto plan,
+      const cuda::PrefillBatch part{std::min(cuda::kMaxPrefillSeqs, range.seq_end - seq),
+                                    batch.q_begin + seq,
+                                    batch.q_len + seq,
+                                    batch.kv_len + seq,
+                                    batch.page_table + seq * batch.page_table_stride,
+                                    batch.page_table_stride};
+      BIFOCAL_ASSIGN_OR_RETURN(const auto plan,
                                cuda::plan_prefill(slot.prefill_desc, part,
                                                   slot.prefill_buffers[slot.prefill_plans.size()], launch));
       slot.prefill_plans.push_back(plan);
     }
+  } else {
+    BIFOCAL_CHECK(range.backend == nullptr);  // the range before the first
   }
   return {};
 }
@@ -148,8 +174,10 @@ Status CudaPlanner::run(size_t class_index, const CudaLayerInputs& inputs,
     BIFOCAL_RETURN_IF_ERROR(cuda::run_prefill(plan, prefill, launch));
   }
   const auto decode = kernel_layer<cuda::DecodeLayer>(desc, inputs);
+  cuda::LaunchOptions decode_launch = launch;
+  decode_launch.early = launch.early && slot.decode_rows_only;
   for (const cuda::DecodePlan& plan : slot.decode_plans) {
-    BIFOCAL_RETURN_IF_ERROR(cuda::run_decode(plan, decode, launch));
+    BIFOCAL_RETURN_IF_ERROR(cuda::run_decode(plan, decode, decode_launch));
   }
   return {};
 }
@@ -168,8 +196,8 @@ void CudaPlanner::count(const std::array<int, kNumPhases>& rows) {
 uint64_t CudaPlanner::buffer_bytes() const {
   uint64_t bytes = 0;
   for (const Slot& slot : slots_) {
-    for (const auto& b : slot.decode_buffers) {
-      bytes += b.parts.bytes() + b.seqs.bytes() + b.partials.bytes();
+    if (const auto& b = slot.decode_buffers) {
+      bytes += b->parts.bytes() + b->seqs.bytes() + b->partials.bytes();
     }
     for (const auto& b : slot.prefill_buffers) bytes += b.items.bytes() + b.queue.bytes();
   }

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -15,16 +16,21 @@
 
 namespace bifocal::attention {
 
-// Device arrays at fixed addresses; sequences in the order of phases: prefill, verify, decode. A sequence to
-// verify stands here as one sequence of one row for each of its tokens: the decode kernel then gives them the
-// bits that it gave them before.
+// Device arrays at fixed addresses; sequences and rows in the order of phases: prefill, verify, decode.
+// prefill_ws takes sequences as they are. decode_mma takes every row as a sequence of its own, whatever its
+// phase, and so gives it the bits that it has as a decode row; rows of one sequence share its page-table row.
 struct CudaBatch {
   std::array<int, kNumPhases> num_seqs{};  // by phase
-  const int32_t* q_begin = nullptr;        // [B] first query row
-  const int32_t* q_len = nullptr;          // [B] 0: padding
-  const int32_t* kv_len = nullptr;         // [B] 0: padding
-  const int32_t* page_table = nullptr;     // [B, page_table_stride]
+  std::array<int, kNumPhases> num_rows{};
+  const int32_t* q_begin = nullptr;     // [B] first query row
+  const int32_t* q_len = nullptr;       // [B] 0: padding
+  const int32_t* kv_len = nullptr;      // [B] 0: padding
+  const int32_t* page_table = nullptr;  // [B, page_table_stride]
   int64_t page_table_stride = 0;
+  // Keys that a row sees, 0 for padding, and its sequence. Null: not known, and decode_mma takes decode
+  // sequences alone, which are rows already.
+  const int32_t* row_kv_len = nullptr;  // [T]
+  const int32_t* row_seq = nullptr;     // [T]
 };
 
 struct CudaLayerInputs {
@@ -44,9 +50,11 @@ class CudaPlanner {
                                                        std::span<const AttentionDesc> classes,
                                                        const PlanLimits& limits);
 
-  // Once per step: a kernel for each class and backend.
+  // Once per step: a kernel for each class and backend. unsupported: decode_mma is to serve prompts of a
+  // batch without rows.
   Status plan(const CudaBatch& batch, const kernels::cuda::LaunchOptions& launch);
-  // Once per layer: every phase of the step on its own backend.
+  // Once per layer: every phase of the step on its own backend. LaunchOptions::early holds for decode rows
+  // alone: rows of a prompt see one another's keys, which the kernel ahead writes.
   Status run(size_t class_index, const CudaLayerInputs& inputs, const kernels::cuda::LaunchOptions& launch);
 
   // Rows of each phase of a step that was enqueued or replayed. Time is not known here: run_ns stays 0.
@@ -63,16 +71,25 @@ class CudaPlanner {
     kernels::cuda::DecodeDesc decode_desc;
     kernels::cuda::PrefillDesc prefill_desc;
     // A kernel takes so many sequences at most; a step with more takes several rounds.
-    std::vector<kernels::cuda::DecodeBuffers> decode_buffers;
+    std::optional<kernels::cuda::DecodeBuffers> decode_buffers;
     std::vector<kernels::cuda::PrefillBuffers> prefill_buffers;
     std::vector<kernels::cuda::DecodePlan> decode_plans;
+    bool decode_rows_only = true;  // in decode_plans
     std::vector<kernels::cuda::PrefillPlan> prefill_plans;
     std::array<PhaseCounters, kNumPhases> counters;
   };
   CudaPlanner(const Router& router, std::span<const AttentionDesc> classes)
       : router_(router), classes_(classes) {}
   Status make_slot(size_t class_index, const PlanLimits& limits);
-  Status plan_range(Slot& slot, const Backend* backend, const CudaBatch& batch, int begin, int end,
+  // Neighbouring phases that one backend serves.
+  struct Range {
+    const Backend* backend = nullptr;
+    int seq_begin = 0;
+    int seq_end = 0;
+    int row_begin = 0;
+    int row_end = 0;
+  };
+  Status plan_range(Slot& slot, const Range& range, const CudaBatch& batch,
                     const kernels::cuda::LaunchOptions& launch);
 
   Router router_;

@@ -93,7 +93,8 @@ BIFOCAL_API bifocal_code bifocal_attention_set_cache(bifocal_attention* attentio
                                                      int32_t num_pages);
 
 /* Once per step. stream: a cudaStream_t, null for the default one; both calls only enqueue and can be
- * captured in a graph. On "cpu" it must be null, and runs have ended when they return. */
+ * captured in a graph. On "cpu" it must be null, and runs have ended when they return. BIFOCAL_UNSUPPORTED:
+ * prompts for the backend "decode_mma", which here serves decode alone. */
 BIFOCAL_API bifocal_code bifocal_attention_plan(bifocal_attention* attention,
                                                 const bifocal_attention_batch* batch, void* stream);
 /* Once per layer, of the step planned last. */

@@ -108,10 +108,9 @@ Status CudaDecoder::enqueue(const CudaStepShape& shape, const std::byte* arrays,
   step.chosen = tokens.chosen;
   step.launch = {stream, true, false};
   // Decode attention reads the plan, and keys of earlier steps, while the rotation ahead of it still runs:
-  // the plan has ended by then because the kernel behind it doesn't start before. The keys of tokens to
-  // verify are of this step.
+  // the plan has ended by then because the kernel behind it doesn't start before.
   step.first = {stream, false, false};
-  step.attend = {stream, true, shape.num_seqs[static_cast<size_t>(attention::Phase::verify)] == 0};
+  step.attend = {stream, true, true};
 
   // The first kernel follows a copy, which gives no early signal.
   cuda::GatherRows embed;
@@ -126,11 +125,14 @@ Status CudaDecoder::enqueue(const CudaStepShape& shape, const std::byte* arrays,
 
   attention::CudaBatch batch;
   batch.num_seqs = shape.num_seqs;
+  batch.num_rows = shape.phase_rows;
   batch.q_begin = ints(layout.q_begin);
   batch.q_len = ints(layout.q_len);
   batch.kv_len = ints(layout.kv_len);
   batch.page_table = ints(layout.page_table);
   batch.page_table_stride = shape.table_stride;
+  batch.row_kv_len = ints(layout.row_kv_len);
+  batch.row_seq = ints(layout.row_seq);
   BIFOCAL_RETURN_IF_ERROR(planner_.plan(batch, step.launch));
   BIFOCAL_RETURN_IF_ERROR(begin(step));
   for (size_t i = 0; i < spec_.layers.size(); ++i) {

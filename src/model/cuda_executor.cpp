@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "attention/cuda_backends.h"
 #include "base/log.h"
 #include "kernels/cuda/stamp_time.h"
 #include "kernels/cuda/stream.h"
@@ -115,13 +116,13 @@ class CudaExecutor final : public Executor {
   std::optional<int64_t> idle_before_ns_;
 };
 
-// The largest step that the limits allow, every row of it being verified.
+// The largest step that the limits allow.
 int64_t max_step_bytes(const attention::PlanLimits& limits, int max_logit_rows, int table_stride) {
   CudaStepShape shape;
   shape.num_rows = limits.max_tokens;
   shape.num_logit_rows = max_logit_rows;
   shape.table_stride = table_stride;
-  shape.num_seqs[0] = limits.max_seqs + limits.max_tokens;
+  shape.num_seqs[0] = limits.max_seqs;
   return CudaStepLayout(shape).num_bytes;
 }
 
@@ -324,6 +325,14 @@ Expected<std::unique_ptr<Executor>> make_cuda_executor(const ModelSpec& spec, co
                                                        const ExecutorOptions& options) {
   BIFOCAL_ASSIGN_OR_RETURN(const attention::Router router,
                            attention::Router::create(options.attention, classes.descs));
+  for (size_t c = 0; c < router.num_classes(); ++c) {
+    if (router.decide(c, Phase::prefill).backend == &attention::decode_mma_backend()) {
+      log_warn(
+          "prompts are served by decode_mma, row by row: slow where they are long; "
+          "--prefill-attention-backend prefill_ws is made for them");
+      break;
+    }
+  }
   BIFOCAL_ASSIGN_OR_RETURN(auto planner,
                            attention::CudaPlanner::create(router, classes.descs, options.limits));
   BIFOCAL_ASSIGN_OR_RETURN(CudaWorkspace workspace,

@@ -12,12 +12,13 @@
 
 namespace bifocal::model {
 
-// What fixes a step's shape. Sequences as attention::CudaBatch has them: one for each token that is verified.
+// What fixes a step's shape.
 struct CudaStepShape {
-  int num_rows = 0;        // T
-  int num_logit_rows = 0;  // R
-  int table_stride = 0;    // pages of a row of the page table
-  std::array<int, attention::kNumPhases> num_seqs{};
+  int num_rows = 0;                                   // T
+  int num_logit_rows = 0;                             // R
+  int table_stride = 0;                               // pages of a row of the page table
+  std::array<int, attention::kNumPhases> num_seqs{};  // by phase
+  std::array<int, attention::kNumPhases> phase_rows{};
   int total_seqs() const { return num_seqs[0] + num_seqs[1] + num_seqs[2]; }  // B
 };
 
@@ -37,11 +38,13 @@ struct CudaStepLayout {
   int64_t q_len = 0;       // int32 [B]
   int64_t kv_len = 0;      // int32 [B]
   int64_t page_table = 0;  // int32 [B, table_stride]
+  int64_t row_kv_len = 0;  // int32 [T] keys that the row sees
+  int64_t row_seq = 0;     // int32 [T] the row's sequence
   int64_t num_bytes = 0;
 };
 
 // Fills `to` (layout.num_bytes, 16-byte aligned) with the step, and what `shape` has beyond it with padding:
-// rows of token -1 and slot -1, sequences of no keys, greedy choices.
+// rows of token -1, slot -1 and no keys, sequences of no rows, greedy choices.
 void write_step(const StepRows& rows, const attention::StepBatch& batch, const CudaStepShape& shape,
                 const CudaStepLayout& layout, std::byte* to);
 

@@ -229,6 +229,9 @@ TEST(Router, AGpuHasItsOwnHybridAndAliases) {
   EXPECT_EQ(choose_on_gpu(gpu_desc(128)), hybrid);
   EXPECT_EQ(choose_on_gpu(gpu_desc(128), "fa3,flashinfer"), hybrid);
   EXPECT_EQ(choose_on_gpu(gpu_desc(128), "fa3"), (Choice{"prefill_ws", "prefill_ws", "prefill_ws"}));
+  EXPECT_EQ(choose_on_gpu(gpu_desc(128), "decode_mma"), (Choice{"decode_mma", "decode_mma", "decode_mma"}));
+  EXPECT_EQ(choose_on_gpu(gpu_desc(128), "flashinfer,fa3"),
+            (Choice{"decode_mma", "prefill_ws", "prefill_ws"}));
   // More rows of a KV head than decode's tile has: the prefill kernel takes them.
   EXPECT_EQ(choose_on_gpu(gpu_desc(128, 32, 1)), (Choice{"prefill_ws", "prefill_ws", "prefill_ws"}));
 }
@@ -244,7 +247,6 @@ TEST(Router, WhatAGpuCantServeIsNamed) {
   EXPECT_TRUE(has(refusal(gpu_desc(32), "auto"), "head dims 32/32"));
   EXPECT_TRUE(has(refusal(gpu_desc(64, 32, 8, 16), "prefill_ws"), "page size 16: takes only 64 to 256"));
   EXPECT_TRUE(has(refusal(gpu_desc(64, 32, 8, 96), "prefill_ws"), "page size 96: takes only powers of two"));
-  EXPECT_TRUE(has(refusal(gpu_desc(64), "decode_mma"), "phase prefill: serves only decode, verify"));
   EXPECT_TRUE(has(refusal(gpu_desc(256, 16, 1), "prefill_ws,decode_mma"),
                   "16 query heads on a KV head: takes at most 8 of dim 256"));
   EXPECT_TRUE(has(refusal(gpu_desc(64), "tiled"), "device: runs on cpu, not on cuda"));

@@ -45,17 +45,24 @@ TEST_P(CudaGolden, LogitsAreWithinTwiceTheErrorOfBfloat16) {
   const Golden golden = load_golden(std::string(BIFOCAL_SOURCE_DIR) + "/tests/golden/data/" + GetParam());
   const auto model = load(golden.directory);
   ASSERT_NE(model, nullptr);
-  StepRunner runner(*model, {});
   // A short prompt's own error can be small by luck.
   float worst = 0;
   for (const GoldenCase& each : golden.cases) worst = std::max(worst, each.bf16_max_abs_err);
-  for (const GoldenCase& each : golden.cases) {
-    for (const int chunk : {kWhole, 24}) {
-      runner.reset();
-      const auto rows = runner.prefill(0, each.prompt, chunk);
-      EXPECT_LE(max_abs_difference(rows.back(), each.last_logits), 2 * worst)
-          << "prompt of " << each.prompt.size() << ", chunk " << chunk;
+  for (const char* backend : {"prefill_ws", "decode_mma"}) {
+    RunnerOptions options;
+    options.backend = backend;
+    StepRunner runner(*model, options);
+    for (const GoldenCase& each : golden.cases) {
+      for (const int chunk : {kWhole, 24}) {
+        runner.reset();
+        const auto rows = runner.prefill(0, each.prompt, chunk);
+        EXPECT_LE(max_abs_difference(rows.back(), each.last_logits), 2 * worst)
+            << backend << ", prompt of " << each.prompt.size() << ", chunk " << chunk;
+      }
     }
+  }
+  StepRunner runner(*model, {});
+  for (const GoldenCase& each : golden.cases) {
     // The same prompt token by token through the decode phase.
     runner.reset();
     std::vector<float> last;
@@ -157,6 +164,46 @@ TEST_F(Cuda, BitsDoNotDependOnTheCompany) {
   const auto rows = runner.step(parts);
   for (size_t i = 0; i < alone.size(); ++i) ASSERT_EQ(rows[i], alone[i]) << "row " << i;
   for (size_t i = 0; i < 3; ++i) ASSERT_EQ(rows[alone.size() + i], decoded[6 + i]) << "verified row " << i;
+}
+
+// The decode kernel takes a prompt row by row: the same bits as token by token, whatever the chunks, in more
+// rows than a kernel takes at once, and beside others.
+TEST_F(Cuda, OneBackendForAllPhasesGivesARowItsDecodeBits) {
+  const auto model = load(kTiny);
+  ASSERT_NE(model, nullptr);
+  for (const char* backend : {"decode_mma", "prefill_ws"}) {
+    RunnerOptions options;
+    options.num_seqs = 3;
+    options.deterministic = true;
+    options.backend = backend;
+    options.max_tokens = options.max_kv_len = 1600;
+    StepRunner runner(*model, options);
+    const auto prompt = prompt_of(1300, 4);
+    const auto alone = runner.prefill(0, prompt, kWhole);
+    runner.reset();
+    EXPECT_EQ(runner.prefill(0, prompt, 300), alone) << backend;
+    runner.reset();
+    for (size_t i = 0; i < 70; ++i) {
+      ASSERT_EQ(runner.decode(0, prompt[i]), alone[i]) << backend << ", token " << i;
+    }
+    // Chunks of two prompts beside the next rows of the first.
+    std::vector<StepRunner::Part> parts(3);
+    parts[0].seq = 1;
+    parts[0].tokens = prompt;
+    parts[1].seq = 2;
+    parts[1].tokens.assign(prompt.begin(), prompt.begin() + 50);
+    parts[2].seq = 0;
+    parts[2].tokens = {prompt[70]};
+    parts[2].phase = attention::Phase::decode;
+    for (auto& part : parts) part.all_logits = true;
+    const auto rows = runner.step(parts);
+    ASSERT_EQ(rows.size(), alone.size() + 51);
+    for (size_t i = 0; i < alone.size(); ++i) ASSERT_EQ(rows[i], alone[i]) << backend << ", row " << i;
+    for (size_t i = 0; i < 50; ++i) {
+      ASSERT_EQ(rows[alone.size() + i], alone[i]) << backend << ", row " << i << " of the second";
+    }
+    EXPECT_EQ(rows.back(), alone[70]) << backend;
+  }
 }
 
 TEST_F(Cuda, AgreesWithTheCpu) {

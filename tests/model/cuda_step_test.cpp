@@ -40,20 +40,24 @@ struct Sent {
   std::vector<std::byte> bytes;
 };
 
-TEST(CudaStep, AVerifiedTokenIsASequenceOfItsOwn) {
+TEST(CudaStep, EveryRowKnowsItsKeysAndItsSequence) {
   const MixedStep step;
   const Sent sent(step.rows(), step.batch(), shape_of(step.rows(), step.batch()));
   EXPECT_EQ(sent.shape.num_rows, 6);
   EXPECT_EQ(sent.shape.num_logit_rows, 3);
-  EXPECT_EQ(sent.shape.total_seqs(), 4);
+  EXPECT_EQ(sent.shape.total_seqs(), 3);
+  EXPECT_EQ(sent.shape.num_seqs, (std::array<int, attention::kNumPhases>{1, 1, 1}));
+  EXPECT_EQ(sent.shape.phase_rows, (std::array<int, attention::kNumPhases>{3, 1, 2}));
   EXPECT_EQ(sent.read<int32_t>(sent.layout.token_ids, 6), step.ids);
   EXPECT_EQ(sent.read<int32_t>(sent.layout.positions, 6), step.positions);
   EXPECT_EQ(sent.read<int64_t>(sent.layout.kv_slots, 6), step.slots);
   EXPECT_EQ(sent.read<int32_t>(sent.layout.logit_rows, 3), step.wanted);
-  EXPECT_EQ(sent.read<int32_t>(sent.layout.q_begin, 4), (Ints{0, 3, 4, 5}));
-  EXPECT_EQ(sent.read<int32_t>(sent.layout.q_len, 4), (Ints{3, 1, 1, 1}));
-  EXPECT_EQ(sent.read<int32_t>(sent.layout.kv_len, 4), (Ints{7, 9, 10, 71}));
-  EXPECT_EQ(sent.read<int32_t>(sent.layout.page_table, 8), (Ints{4, -1, 1, -1, 1, -1, 2, 3}));
+  EXPECT_EQ(sent.read<int32_t>(sent.layout.q_begin, 3), step.q_begin);
+  EXPECT_EQ(sent.read<int32_t>(sent.layout.q_len, 3), step.q_len);
+  EXPECT_EQ(sent.read<int32_t>(sent.layout.kv_len, 3), step.kv_len);
+  EXPECT_EQ(sent.read<int32_t>(sent.layout.page_table, 6), step.table);
+  EXPECT_EQ(sent.read<int32_t>(sent.layout.row_kv_len, 6), (Ints{5, 6, 7, 9, 10, 71}));
+  EXPECT_EQ(sent.read<int32_t>(sent.layout.row_seq, 6), (Ints{0, 0, 0, 1, 1, 2}));
 }
 
 TEST(CudaStep, PaddingWritesNothingAndReadsNothing) {
@@ -74,16 +78,19 @@ TEST(CudaStep, PaddingWritesNothingAndReadsNothing) {
   EXPECT_EQ(sent.read<int32_t>(sent.layout.q_len, 4), (Ints{1, 1, 0, 0}));
   EXPECT_EQ(sent.read<int32_t>(sent.layout.kv_len, 4), (Ints{65, 4, 0, 0}));
   EXPECT_EQ(sent.read<int32_t>(sent.layout.page_table, 12), (Ints{7, 8, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(sent.read<int32_t>(sent.layout.row_kv_len, 4), (Ints{65, 4, 0, 0}));
+  EXPECT_EQ(sent.read<int32_t>(sent.layout.row_seq, 4), (Ints{0, 1, 0, 0}));
 }
 
 TEST(CudaStep, StepsOfOneShapeShareAddressesAndArraysNeverOverlap) {
   const CudaStepLayout layout(decode_shape(13, 5));
   const int64_t ends[] = {layout.token_ids + 13 * 4,  layout.positions + 13 * 4, layout.kv_slots + 13 * 8,
                           layout.logit_rows + 13 * 4, layout.sampling + 13 * 40, layout.q_begin + 13 * 4,
-                          layout.q_len + 13 * 4,      layout.kv_len + 13 * 4,    layout.page_table + 13 * 20};
-  const int64_t begins[] = {layout.positions, layout.kv_slots,   layout.logit_rows,
-                            layout.sampling,  layout.q_begin,    layout.q_len,
-                            layout.kv_len,    layout.page_table, layout.num_bytes};
+                          layout.q_len + 13 * 4,      layout.kv_len + 13 * 4,    layout.page_table + 13 * 20,
+                          layout.row_kv_len + 13 * 4, layout.row_seq + 13 * 4};
+  const int64_t begins[] = {layout.positions,  layout.kv_slots, layout.logit_rows, layout.sampling,
+                            layout.q_begin,    layout.q_len,    layout.kv_len,     layout.page_table,
+                            layout.row_kv_len, layout.row_seq,  layout.num_bytes};
   for (size_t i = 0; i < std::size(ends); ++i) {
     EXPECT_LE(ends[i], begins[i]) << i;
     EXPECT_EQ(begins[i] % 16, 0) << i;

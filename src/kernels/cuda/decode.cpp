@@ -43,9 +43,10 @@ int padded_rows(const DecodeDesc& desc) {
 
 Expected<DecodeBuffers> make_decode_buffers(const DecodeDesc& desc, const DecodeLimits& limits) {
   BIFOCAL_RETURN_IF_ERROR(check_desc(desc));
-  if (limits.max_seqs <= 0 || limits.max_seqs > kMaxDecodeSeqs || limits.max_kv_len <= 0) {
+  if (limits.max_seqs <= 0 || limits.max_seqs > kMaxDecodeSeqs || limits.max_kv_len <= 0 ||
+      limits.max_rounds <= 0) {
     return invalid_argument("decode on the GPU: limits must be 1 to " + std::to_string(kMaxDecodeSeqs) +
-                            " sequences of at least one key");
+                            " sequences of at least one key, and at least one round");
   }
   BIFOCAL_ASSIGN_OR_RETURN(const DeviceTraits device, current_device());
   DecodeBuffers buffers;
@@ -63,10 +64,12 @@ Expected<DecodeBuffers> make_decode_buffers(const DecodeDesc& desc, const Decode
   const auto bytes = [](int64_t count, size_t size) { return static_cast<size_t>(count) * size; };
   const int64_t slot_floats =
       int64_t{desc.num_kv_heads} * padded_rows(desc) * (desc.head_dim + 2 * (desc.head_dim / kPacketDims));
-  BIFOCAL_ASSIGN_OR_RETURN(buffers.parts,
-                           DeviceMemory::allocate(bytes(buffers.num_parts, sizeof(DecodePart))));
-  BIFOCAL_ASSIGN_OR_RETURN(buffers.seqs,
-                           DeviceMemory::allocate(bytes(limits.max_seqs, sizeof(DecodeSequence))));
+  BIFOCAL_ASSIGN_OR_RETURN(
+      buffers.parts,
+      DeviceMemory::allocate(bytes(int64_t{limits.max_rounds} * buffers.num_parts, sizeof(DecodePart))));
+  BIFOCAL_ASSIGN_OR_RETURN(
+      buffers.seqs,
+      DeviceMemory::allocate(bytes(int64_t{limits.max_rounds} * limits.max_seqs, sizeof(DecodeSequence))));
   BIFOCAL_ASSIGN_OR_RETURN(buffers.partials,
                            DeviceMemory::allocate(bytes(buffers.max_slots * slot_floats, sizeof(float))));
   BIFOCAL_RETURN_IF_ERROR(
@@ -82,7 +85,19 @@ Status check_batch(const DecodeDesc& desc, const DecodeBatch& batch, const Decod
     return internal_error("decode plan: " + std::to_string(batch.num_seqs) + " sequences, but buffers for " +
                           std::to_string(buffers.limits.max_seqs));
   }
+  if (batch.round < 0 || batch.round >= buffers.limits.max_rounds) {
+    return internal_error("decode plan: round " + std::to_string(batch.round) + ", but buffers for " +
+                          std::to_string(buffers.limits.max_rounds));
+  }
   return {};
+}
+
+DecodePart* parts_of_round(const DecodeBuffers& buffers, int round) {
+  return buffers.parts.as<DecodePart>() + int64_t{round} * buffers.num_parts;
+}
+
+DecodeSequence* seqs_of_round(const DecodeBuffers& buffers, int round) {
+  return buffers.seqs.as<DecodeSequence>() + int64_t{round} * buffers.limits.max_seqs;
 }
 
 }  // namespace bifocal::kernels::cuda

@@ -40,14 +40,16 @@ constexpr int kMaxDecodeParts = 255;
 struct DecodeLimits {
   int max_seqs = 0;
   int max_kv_len = 0;
+  int max_rounds =
+      1;  // plans that exist beside each other; they share the partial states, and so run in turn
 };
 
 // Records of fixed size at fixed addresses; plan_decode rewrites all of them.
 struct DecodeBuffers {
   DecodeLimits limits;
   int num_parts = 0;   // groups of HK CTAs, one CTA for each SM
-  DeviceMemory parts;  // DecodePart [num_parts]
-  DeviceMemory seqs;   // DecodeSequence [max_seqs]
+  DeviceMemory parts;  // DecodePart [max_rounds, num_parts]
+  DeviceMemory seqs;   // DecodeSequence [max_rounds, max_seqs]
   int max_slots_of_seq = 0;
   int64_t max_slots = 0;  // of all sequences that parts may share
   // f32 [max_slots, HK, rows, D], unnormalised O; then [.., rows, D / 16, 2], (m, l). Unwritten words hold
@@ -59,11 +61,14 @@ Expected<DecodeBuffers> make_decode_buffers(const DecodeDesc& desc, const Decode
 
 // Device arrays at fixed addresses. Their contents may change between a graph's replays; num_seqs may not.
 struct DecodeBatch {
-  int num_seqs = 0;                     // B
-  const int32_t* kv_len = nullptr;      // [B]; 0 is legal: the rows become zero
-  const int32_t* q_begin = nullptr;     // [B] first query row; null: row b * q_len
-  const int32_t* page_table = nullptr;  // [B, page_table_stride]
+  int num_seqs = 0;                  // B
+  const int32_t* kv_len = nullptr;   // [B]; 0 is legal: the rows become zero
+  const int32_t* q_begin = nullptr;  // [B] first query row; null: first_row + b * q_len
+  int first_row = 0;
+  const int32_t* page_table = nullptr;  // [rows, page_table_stride]
   int64_t page_table_stride = 0;
+  const int32_t* table_row = nullptr;  // [B] row of the page table; null: b
+  int round = 0;                       // below max_rounds
 };
 
 struct DecodePlan {

@@ -93,7 +93,7 @@ __device__ __forceinline__ void produce(Shared<kD, kN>& shared, const DecodePara
     const int tile_begin = tiles_of_span(seq, run.span_begin).begin;
     const int tile_end = tiles_of_span(seq, run.span_end - 1).end;
     PageWindow pages;
-    pages.table = params.page_table + (part.seq + index) * params.page_table_stride;
+    pages.table = params.page_table + seq.table_row * params.page_table_stride;
     pages.begin = tile_begin >> page_tiles_log2;
     pages.end = pages.begin + (first ? kInlinePages : 32);
     pages.last = (tile_end + (1 << page_tiles_log2) - 1) >> page_tiles_log2;
@@ -308,8 +308,8 @@ Status run_decode(const DecodePlan& plan, const DecodeLayer& layer, const Launch
   const DecodeDesc& desc = plan.desc;
   if (plan.batch.num_seqs == 0) return {};
   DecodeParams params{};
-  params.parts = plan.buffers->parts.as<DecodePart>();
-  params.seqs = plan.buffers->seqs.as<DecodeSequence>();
+  params.parts = parts_of_round(*plan.buffers, plan.batch.round);
+  params.seqs = seqs_of_round(*plan.buffers, plan.batch.round);
   params.partial_o = plan.buffers->partials.as<float4>();
   params.partial_s = reinterpret_cast<float2*>(
       params.partial_o + plan.buffers->max_slots * desc.num_kv_heads * padded_rows(desc) * desc.head_dim / 4);

@@ -18,11 +18,13 @@ static_assert(kMaxDecodeSeqs <= 32 * 32, "find_sequence looks twice");
 struct PlanParams {
   const int32_t* kv_len;
   const int32_t* q_begin;
+  const int32_t* table_row;
   const int32_t* page_table;
   int64_t page_table_stride;
   DecodePart* parts;
   DecodeSequence* seqs;
   int num_seqs;
+  int first_row;
   int num_parts;
   int max_slots;  // of a sequence
   bool continues;
@@ -73,8 +75,7 @@ __device__ void write_part(const DecodePart& part, const TileRange& pages, const
   int word = 0;
   if (page >= 0) {
     if (page < pages.end - pages.begin) {
-      const int seq = part.seq + sequence_in_turn(part, 0);
-      word = params.page_table[seq * params.page_table_stride + pages.begin + page];
+      word = params.page_table[part.start_seq.table_row * params.page_table_stride + pages.begin + page];
     }
   } else {
     const auto* words = reinterpret_cast<const int32_t*>(&part);
@@ -99,9 +100,11 @@ __global__ void __launch_bounds__(kThreads) plan_decode_kernel(const __grid_cons
   int cost = 0;
   int shortest_span = INT_MAX;
   for (int index = first_index; index < end_index; ++index) {
-    const int q_row = params.q_begin != nullptr ? params.q_begin[index] : index * params.q_len;
-    const DecodeSequence seq =
+    const int q_row =
+        params.q_begin != nullptr ? params.q_begin[index] : params.first_row + index * params.q_len;
+    DecodeSequence seq =
         decode_sequence(params.spans, params.kv_len[index], params.q_len, params.window, q_row);
+    seq.table_row = params.table_row != nullptr ? params.table_row[index] : index;
     shared.seqs[index] = seq;
     params.seqs[index] = seq;
     cost += sequence_cost(seq);
@@ -150,9 +153,11 @@ Expected<DecodePlan> plan_decode(const DecodeDesc& desc, const DecodeBatch& batc
   PlanParams params{};
   params.kv_len = batch.kv_len;
   params.q_begin = batch.q_begin;
-  params.parts = buffers.parts.as<DecodePart>();
-  params.seqs = buffers.seqs.as<DecodeSequence>();
+  params.table_row = batch.table_row;
+  params.parts = parts_of_round(buffers, batch.round);
+  params.seqs = seqs_of_round(buffers, batch.round);
   params.num_seqs = batch.num_seqs;
+  params.first_row = batch.first_row;
   params.num_parts = buffers.num_parts;
   params.max_slots = buffers.max_slots_of_seq;
   params.continues = continues_sequences(desc.head_dim, padded_rows(desc));

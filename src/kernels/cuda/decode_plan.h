@@ -50,8 +50,9 @@ struct DecodeSequence {
   int32_t span_log2 = 0;
   int32_t span_begin = 0;  // [span_begin, span_end): never empty, so that every unit has someone to write it
   int32_t span_end = 0;
-  int32_t q_row = 0;  // first query row
-  int32_t padding[2] = {0, 0};
+  int32_t q_row = 0;      // first query row
+  int32_t table_row = 0;  // of the page table
+  int32_t padding = 0;
 };
 
 // window: 0 for none. q_len query tokens, the last of which sees all kv_len keys.

@@ -28,6 +28,8 @@ Status launch_kernel(void (*kernel)(Params...), dim3 grid, int block, int smem_b
 
 // What plan_decode checks of its arguments.
 Status check_batch(const DecodeDesc& desc, const DecodeBatch& batch, const DecodeBuffers& buffers);
+DecodePart* parts_of_round(const DecodeBuffers& buffers, int round);
+DecodeSequence* seqs_of_round(const DecodeBuffers& buffers, int round);
 
 // log2 of the tiles in a page.
 int page_tiles_log2(const DecodeDesc& desc);

@@ -7,13 +7,11 @@
 #include <cstring>
 
 #include "kernels/cuda/attention_case.h"
+#include "kernels/cuda/device_array.h"
 #include "kernels/cuda/plan_on_host.h"
 
 namespace bifocal::kernels::cuda {
 namespace {
-
-#define REQUIRE_GPU() \
-  if (const Status no_gpu = gpu_unavailable(); !no_gpu.ok()) GTEST_SKIP() << no_gpu.message()
 
 DecodeDesc describe(const GpuProblem& problem) {
   const AttentionCase& c = problem.description();
@@ -187,6 +185,53 @@ TEST_P(Decode, SequencesAloneGiveTheSameBits) {
   for (size_t i = 0; i < GetParam().kv_len.size(); ++i) decoder.run(decoder.plan(1, static_cast<int>(i)));
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   EXPECT_EQ(problem.out_bits(), together);
+}
+
+// Every row as a sequence of its own, which shares its page-table row with others, a few at a time.
+TEST_P(Decode, RowsOnSharedTableRowsGiveTheSameBits) {
+  REQUIRE_GPU();
+  const GpuProblem problem(GetParam());
+  DecodeDesc desc = describe(problem);
+  const AttentionCase& c = problem.description();
+  std::vector<int32_t> kv_len;
+  std::vector<int32_t> table_row;
+  for (size_t seq = 0; seq < c.kv_len.size(); ++seq) {
+    for (int i = 0; i < desc.q_len; ++i) {
+      kv_len.push_back(std::max(0, c.kv_len[seq] - (desc.q_len - 1 - i)));
+      table_row.push_back(static_cast<int32_t>(seq));
+    }
+  }
+  const DeviceMemory device_kv_len = upload(kv_len);
+  const DeviceMemory device_table_row = upload(table_row);
+  desc.q_len = 1;
+  const int num_rows = static_cast<int>(kv_len.size());
+  constexpr int kPerRound = 5;
+  auto buffers = make_decode_buffers(desc, {kPerRound, 1 << 17, (num_rows + kPerRound - 1) / kPerRound});
+  ASSERT_TRUE(buffers.ok()) << buffers.status().message();
+  std::vector<DecodePlan> plans;
+  for (int row = 0; row < num_rows; row += kPerRound) {
+    DecodeBatch batch;
+    batch.num_seqs = std::min(kPerRound, num_rows - row);
+    batch.kv_len = device_kv_len.as<int32_t>() + row;
+    batch.first_row = row;
+    batch.page_table = problem.page_table();
+    batch.page_table_stride = problem.page_table_stride();
+    batch.table_row = device_table_row.as<int32_t>() + row;
+    batch.round = row / kPerRound;
+    auto plan = plan_decode(desc, batch, *buffers, {});
+    ASSERT_TRUE(plan.ok()) << plan.status().message();
+    plans.push_back(*plan);
+  }
+  Decoder decoder(problem);
+  const std::vector<uint16_t> expected = decoder.bits();
+  problem.poison_outputs();
+  for (const DecodePlan& plan : plans) decoder.run(plan);
+  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess) << cudaGetErrorString(cudaGetLastError());
+  const AttentionResult result = problem.result();
+  EXPECT_LT(relative_error(result.out, problem.reference().out), 4e-3);
+  if (c.q_len[0] == 1) {
+    EXPECT_EQ(problem.out_bits(), expected);
+  }
 }
 
 // A mark that is left would end the next run before its states are there; one too few, never.

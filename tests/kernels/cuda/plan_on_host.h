@@ -26,6 +26,7 @@ inline HostPlan plan_on_host(const std::vector<int>& kv_len, int q_len, int wind
   int shortest_span = 1 << 20;
   for (int i = 0; i < num_seqs; ++i) {
     plan.seqs.push_back(decode_sequence(rule, kv_len[static_cast<size_t>(i)], q_len, window, i * q_len));
+    plan.seqs.back().table_row = i;
     total += sequence_cost(plan.seqs.back());
     end_cost.push_back(total);
     shortest_span = std::min(shortest_span, tiles_per_span(plan.seqs.back()));
