@@ -70,9 +70,9 @@ __device__ __forceinline__ void fold_units(Shared<kD, kN>& shared, const DecodeP
     total.clear();
     if (continued && !prefix) take_partial<kD, kN>(params, run.slot, total);
     for (int span = run.span_begin; span < run.span_end; ++span) {
-      wait_for_free_slot<kD, kN>();
-      named_barrier_sync(kSpanBarrier, S::kMergeThreads);
+      mbarrier_wait(&shared.span_full[spans.slot], spans.phase);
       const OwnedVectors<kD, kN> closed = fold_warps<kD, kN>(shared.spans[spans.slot]);
+      mbarrier_arrive(&shared.span_empty[spans.slot]);
       spans.advance();
       if (cut && !prefix) {
         store_partial<kD, kN>(params, run.slot + 1 + span - run.seq_cut, closed);

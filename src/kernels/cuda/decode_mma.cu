@@ -230,9 +230,9 @@ __device__ __forceinline__ void consume(Shared<kD, kN>& shared, const DecodePara
         release(&shared.empty[team][ring.slot]);
         ring.advance();
       }
-      wait_for_free_slot<kD, kN>();
+      mbarrier_wait(&shared.span_empty[spans.slot], spans.phase ^ 1);
       hand_over<kD, kN>(state, warp, lane, shared.spans[spans.slot]);
-      named_barrier_sync(kSpanBarrier, S::kMergeThreads);
+      mbarrier_arrive(&shared.span_full[spans.slot]);
       spans.advance();
       tiles = tiles_of_span(run.seq, span + 1);
     }
@@ -250,6 +250,10 @@ __device__ __forceinline__ void init_barriers(Shared<kD, kN>& shared) {
   for (int i = 0; i < kRunSlots; ++i) {
     mbarrier_init(&shared.run_full[i], 1);
     mbarrier_init(&shared.run_empty[i], S::kMergeThreads);
+  }
+  for (int i = 0; i < S::kFoldSlots; ++i) {
+    mbarrier_init(&shared.span_full[i], kConsumerWarps * 32);
+    mbarrier_init(&shared.span_empty[i], S::kFoldThreads);
   }
   mbarrier_init_fence();
 }

@@ -17,11 +17,9 @@ constexpr int kWarpsPerTeam = kTileTokens / 16;
 constexpr int kConsumerWarps = kTeams * kWarpsPerTeam;
 constexpr int kRunSlots = 4;
 
-// Named barriers: the consumers', that of all who merge, and the one at which consumers and fold warps meet
-// when a span's states are there.
+// Named barriers: the consumers', and that of all who merge.
 constexpr uint32_t kQueryBarrier = 1;
 constexpr uint32_t kMergeBarrier = 2;
-constexpr uint32_t kSpanBarrier = 3;
 
 struct DecodeParams {
   const DecodePart* parts;
@@ -109,14 +107,10 @@ struct Shared {
   uint64_t empty[kTeams][S::kSlots];
   uint64_t run_full[kRunSlots];
   uint64_t run_empty[kRunSlots];
+  // Every thread arrives for what it has written or read itself: compute-sanitizer's racecheck follows
+  // neither one lane's arrival for its warp nor bar.arrive.
+  uint64_t span_full[S::kFoldSlots];
+  uint64_t span_empty[S::kFoldSlots];
 };
-
-// Consumers and fold warps, before a span's states are written. Who has met for a span has folded the one
-// before it, so with two slots the next one is free; a single slot takes a meeting more.
-template <int kD, int kN>
-__device__ __forceinline__ void wait_for_free_slot() {
-  using S = Shape<kD, kN>;
-  if constexpr (S::kFoldSlots == 1) named_barrier_sync(kSpanBarrier, S::kMergeThreads);
-}
 
 }  // namespace bifocal::kernels::cuda
