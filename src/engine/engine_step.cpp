@@ -31,9 +31,13 @@ Status EngineLoop::run_step() {
   const trace::StepSpan span({static_cast<int64_t>(num_submitted_) + 1, step.num_rows,
                               static_cast<int64_t>(step.sequences.size()), step.num_logits});
   BIFOCAL_RETURN_IF_ERROR(submit_step(step));
-  const uint64_t stay = may_plan_ahead() ? 1 : 0;
+  uint64_t stay = may_plan_ahead() ? 1 : 0;
   while (num_submitted_ - num_finished_ > (scheduler_.idle() ? 0 : stay)) {
+    const uint64_t finished_before = counters_.finished_requests;
     BIFOCAL_RETURN_IF_ERROR(finish_step());
+    // Somebody has left, and nobody waits for the place: who takes it arrives while the step in flight runs,
+    // and joins the next one if that is not planned yet.
+    if (counters_.finished_requests > finished_before && scheduler_.num_waiting() == 0) stay = 0;
   }
   return {};
 }

@@ -50,6 +50,38 @@ TEST(Overlap, NotBehindALongStep) {
   }
 }
 
+// Behind each request that ends before the last one, one step isn't planned ahead.
+TEST(Overlap, ANewcomerFindsTheStepBehindAnEndNotYetPlanned) {
+  RemoteEngine remote;
+  std::latch submitted(1);
+  remote.behaviour.submitted = &submitted;
+  auto a = remote.submit(greedy_request("a", kPrompt, 40));
+  auto b = remote.submit(greedy_request("b", {1, 2, 3}, 8));
+  auto c = remote.submit(greedy_request("c", {3, 2, 1}, 12));
+  submitted.count_down();
+  ASSERT_TRUE(a->wait() && b->wait() && c->wait());
+  EXPECT_EQ(remote.behaviour.steps, 40);
+  EXPECT_EQ(remote.behaviour.overlapped, 39 - 2);
+  FakeEngine local;
+  EXPECT_EQ(a->output().tokens, local.generate(greedy_request("a", kPrompt, 40)).tokens);
+}
+
+// Who waits already has the place at once: nothing is gained by planning late.
+TEST(Overlap, WhoWaitsTakesThePlaceOfWhoEnds) {
+  EngineOptions options = small_options();
+  options.max_running_requests = 2;
+  RemoteEngine remote(options);
+  std::latch submitted(1);
+  remote.behaviour.submitted = &submitted;
+  auto a = remote.submit(greedy_request("a", kPrompt, 10));
+  auto b = remote.submit(greedy_request("b", {1, 2, 3}, 20));
+  auto c = remote.submit(greedy_request("c", {3, 2, 1}, 30));
+  submitted.count_down();
+  ASSERT_TRUE(a->wait() && b->wait() && c->wait());
+  EXPECT_GE(remote.behaviour.steps, 40);
+  EXPECT_EQ(remote.behaviour.overlapped, remote.behaviour.steps - 2) << "all but the first and one behind b";
+}
+
 TEST(Overlap, NotOnAnExecutorThatTakesOneStepAtATime) {
   FakeEngine fake;
   EXPECT_FALSE(fake.engine->options().overlap_schedule);
