@@ -42,9 +42,9 @@ Expected<PrefillBuffers> make_prefill_buffers(const PrefillDesc& desc, const Pre
   buffers.num_sms = device.num_sms;
   const PrefillRule rule = prefill_rule(desc.num_heads, desc.num_kv_heads, desc.head_dim, desc.window);
   // Every sequence may end in a tile of its own.
-  buffers.max_items = (limits.max_tokens / rule.tile_tokens + limits.max_seqs) * desc.num_kv_heads;
-  BIFOCAL_ASSIGN_OR_RETURN(
-      buffers.items, DeviceMemory::allocate(static_cast<size_t>(buffers.max_items) * sizeof(PrefillItem)));
+  buffers.max_items = (limits.max_tokens / prefill_tile_tokens(rule) + limits.max_seqs) * desc.num_kv_heads;
+  BIFOCAL_ASSIGN_OR_RETURN(buffers.records, DeviceMemory::allocate(static_cast<size_t>(buffers.max_items) *
+                                                                   sizeof(PrefillRecord)));
   BIFOCAL_ASSIGN_OR_RETURN(buffers.queue, DeviceMemory::allocate(sizeof(PrefillQueue)));
   return buffers;
 }

@@ -26,8 +26,6 @@ struct PrefillDesc {
   float scale = 1.0F;
 };
 
-constexpr int kMaxPrefillSeqs = 1024;
-
 struct PrefillLimits {
   int max_seqs = 0;
   int max_tokens = 0;  // query tokens of a step, all sequences together
@@ -38,8 +36,8 @@ struct PrefillBuffers {
   PrefillLimits limits;
   int num_sms = 0;
   int max_items = 0;
-  DeviceMemory items;  // PrefillItem [max_items], in the order in which CTAs take them
-  DeviceMemory queue;  // PrefillQueue
+  DeviceMemory records;  // PrefillRecord [max_items], in the order in which CTAs take them
+  DeviceMemory queue;    // PrefillQueue
 };
 
 Expected<PrefillBuffers> make_prefill_buffers(const PrefillDesc& desc, const PrefillLimits& limits);

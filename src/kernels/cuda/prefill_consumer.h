@@ -33,12 +33,22 @@ struct PrefillConsumer {
     __syncwarp();
     if (threadIdx.x % 32 == 0) mbarrier_arrive(barrier);
   }
-  __device__ __forceinline__ const PrefillItem& item() const { return shared.work[items.slot].item; }
+  // The same at the barriers of all CTAs: each fills its part of the slot in all of them.
+  __device__ __forceinline__ void release_block(int slot) const {
+    __syncwarp();
+    if (threadIdx.x % 32 != 0) return;
+#pragma unroll
+    for (uint32_t rank = 0; rank < kPrefillCtas; ++rank) {
+      mbarrier_arrive_cluster(cluster_address(&shared.empty[slot], rank));
+    }
+  }
+  __device__ __forceinline__ const PrefillItem& item() const {
+    return shared.work[items.slot].item;
+  }
 
   // Whether half of the item's first block is enough.
   __device__ __forceinline__ bool first_is_half() const {
-    const int kv_end = item().position + item().num_tokens;
-    return S::kN == 128 && kv_end - (prefill_blocks(item(), S::kN).end - 1) * S::kN <= 64;
+    return S::kN == 128 && item().kv_end - (prefill_blocks(item(), S::kN).end - 1) * S::kN <= 64;
   }
 
   // Waits for an item; false when there are no more.
@@ -107,7 +117,7 @@ struct PrefillConsumer {
     issue_keys<kKeys>();
     wgmma_wait<0>();
     wgmma_touch(s);
-    release(&shared.empty[ring.slot]);
+    release_block(ring.slot);
     ring.advance();
     state = {{-INFINITY, -INFINITY}, {0.0F, 0.0F}};
     softmax<true, kKeys>(prefill_blocks(item(), S::kN).end - 1);
@@ -123,11 +133,11 @@ struct PrefillConsumer {
     issue_values(values);
     wgmma_wait<1>();
     wgmma_touch(s);
-    release(&shared.empty[ring.slot]);
+    release_block(ring.slot);
     softmax<kMasked, S::kN>(block);
     wgmma_wait<0>();
     wgmma_touch(o);
-    release(&shared.empty[values.slot]);
+    release_block(values.slot);
     pack<S::kN>();
     scale_rows(keep, o);
     ring = values;
@@ -145,13 +155,13 @@ struct PrefillConsumer {
     issue_values(values);
     wgmma_wait<1>();
     wgmma_touch(s);
-    release(&shared.empty[ring.slot]);
+    release_block(ring.slot);
     const RowState done = state;
     state = {{-INFINITY, -INFINITY}, {0.0F, 0.0F}};
     softmax<true, kKeys>(prefill_blocks(item(), S::kN).end - 1);
     wgmma_wait<0>();
     wgmma_touch(o);
-    release(&shared.empty[values.slot]);
+    release_block(values.slot);
     pack<kKeys>();
     write(before, done);
     accumulate = 0;
@@ -165,22 +175,24 @@ struct PrefillConsumer {
     issue_values(ring);
     wgmma_wait<0>();
     wgmma_touch(o);
-    release(&shared.empty[ring.slot]);
+    release_block(ring.slot);
     ring.advance();
     write(before, state);
   }
 
   __device__ __forceinline__ void write(const RingCursor<S::kItemSlots>& before, const RowState& done) {
     write_rows<kD>(params, shared.work[before.slot].item, first_row, done, o);
-    release(&shared.work_empty[before.slot]);
+    // The first CTA's scheduler fetches items for all.
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) mbarrier_arrive_cluster(cluster_address(&shared.work_empty[before.slot], 0));
   }
 
   // All blocks but the first: masks at both ends, none between.
   __device__ __forceinline__ void steps() {
     const PrefillItem& now = item();
     const int begin = prefill_blocks(now, S::kN).begin;
-    const int last_begin = now.position + now.num_tokens - params.window;  // first key of the last row
-    const int all_begin = params.window > 0 && last_begin > 0 ? (last_begin + S::kN - 1) / S::kN : begin;
+    const int last_begin = now.position + now.num_tokens - params.rule.window;  // first key of the last row
+    const int all_begin = params.rule.window > 0 && last_begin > 0 ? (last_begin + S::kN - 1) / S::kN : begin;
     int block = prefill_blocks(now, S::kN).end - 2;
     int masked_end = max((now.position + 1) / S::kN, begin);
     while (true) {

@@ -1,4 +1,4 @@
-// The plan kernel: every CTA orders the step's sequences and writes its share of the items.
+// The plan kernel: every CTA orders the step's sequences and writes its share of the records.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -11,70 +11,105 @@ namespace bifocal::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kCtas = 64;
+constexpr int kCtas = 128;
 
 struct PlanParams {
   const int32_t* q_begin;
   const int32_t* q_len;
   const int32_t* kv_len;
-  PrefillItem* items;
+  PrefillRecord* records;
   PrefillQueue* queue;
   int num_seqs;
   int max_items;
   PrefillRule rule;
 };
 
+struct Sequence {
+  int32_t q_begin;
+  int32_t q_len;
+  int32_t kv_len;
+};
+
+// A sequence in the order in which they are taken.
+struct Place {
+  int32_t end_item;  // of all sequences up to and including this one
+  int32_t tiles;
+  int32_t section_heads;
+  int32_t seq;
+};
+
+// All ranks at once: how many sequences stand before a sequence, how many items they have. So many threads as
+// there are for each sequence share its comparisons, in neighbouring lanes.
+__device__ __forceinline__ void order_sequences(const PlanParams& params, const Sequence* seqs,
+                                                const uint2* keys, Place* places) {
+  const int num_seqs = params.num_seqs;
+  int share = 1;
+  while (share < 32 && 2 * share * num_seqs <= kThreads) share *= 2;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int part = thread % share;
+  const auto* pairs = reinterpret_cast<const uint4*>(keys);
+  const int rounds = (num_seqs * share + kThreads - 1) / kThreads;
+  for (int round = 0; round < rounds; ++round) {
+    const int seq = (round * kThreads + thread) / share;
+    const uint2 mine = keys[min(seq, num_seqs - 1)];
+    int rank = 0;
+    uint32_t end = 0;
+#pragma unroll 8
+    for (int i = part; i < (num_seqs + 1) / 2; i += share) {
+      const uint4 pair = pairs[i];
+      rank += (pair.x > mine.x ? 1 : 0) + (pair.z > mine.x ? 1 : 0);
+      end += (pair.x > mine.x ? pair.y : 0) + (pair.z > mine.x ? pair.w : 0);
+    }
+    for (int lanes = share / 2; lanes > 0; lanes /= 2) {
+      rank += __shfl_xor_sync(~0U, rank, lanes);
+      end += __shfl_xor_sync(~0U, end, lanes);
+    }
+    if (part == 0 && seq < num_seqs) {
+      const auto items = static_cast<int>(mine.y);
+      places[rank] = {static_cast<int>(end) + items, items / params.rule.num_kv_heads,
+                      prefill_section_heads(params.rule, seqs[seq].kv_len), seq};
+    }
+  }
+}
+
 __global__ void __launch_bounds__(kThreads) plan_prefill_kernel(const __grid_constant__ PlanParams params) {
-  __shared__ int kv_len[kMaxPrefillSeqs];
-  __shared__ int q_len[kMaxPrefillSeqs];
-  __shared__ int q_begin[kMaxPrefillSeqs];
-  __shared__ int items[kMaxPrefillSeqs];
-  __shared__ int order[kMaxPrefillSeqs];     // longest first
-  __shared__ int end_item[kMaxPrefillSeqs];  // of all sequences up to and including this one of the order
+  __shared__ Sequence seqs[kMaxPrefillSeqs];
+  __shared__ alignas(16) uint2 keys[kMaxPrefillSeqs];  // order, items
+  __shared__ alignas(16) Place places[kMaxPrefillSeqs];
   const int thread = static_cast<int>(threadIdx.x);
   const int num_seqs = params.num_seqs;
   grid_dependency_wait();
   launch_dependents();
-  for (int i = thread; i < num_seqs; i += kThreads) {
-    kv_len[i] = params.kv_len[i];
-    q_len[i] = params.q_len[i];
-    q_begin[i] = params.q_begin[i];
-    items[i] = prefill_items(params.rule, q_len[i]);
+  for (int i = thread; i < num_seqs + num_seqs % 2; i += kThreads) {
+    keys[i] = {0, 0};
+    if (i == num_seqs) continue;
+    const Sequence seq = {params.q_begin[i], params.q_len[i], params.kv_len[i]};
+    seqs[i] = seq;
+    keys[i] = {prefill_order(seq.kv_len, i), static_cast<uint32_t>(prefill_items(params.rule, seq.q_len))};
   }
   __syncthreads();
-  for (int i = thread; i < num_seqs; i += kThreads) {
-    const int mine = kv_len[i];
-    int rank = 0;
-    int end = items[i];
-#pragma unroll 4
-    for (int j = 0; j < num_seqs; ++j) {
-      const int other = kv_len[j];
-      if (other > mine || (other == mine && j < i)) {
-        ++rank;
-        end += items[j];
-      }
-    }
-    order[rank] = i;
-    end_item[rank] = end;
-  }
+  order_sequences(params, seqs, keys, places);
   __syncthreads();
 
-  const int total = min(end_item[num_seqs - 1], params.max_items);
-  for (int index = static_cast<int>(blockIdx.x) * kThreads + thread; index < total;
-       index += kCtas * kThreads) {
+  // Neighbouring warps' records are written by different CTAs: one SM would take longer to write them.
+  const int total = min(places[num_seqs - 1].end_item, params.max_items);
+  const int first = (thread / 32 * kCtas + static_cast<int>(blockIdx.x)) * 32 + thread % 32;
+  for (int index = first; index < total; index += kCtas * kThreads) {
     int low = 0;
     int high = num_seqs - 1;
     while (low < high) {
       const int middle = (low + high) / 2;
-      if (end_item[middle] > index) {
+      if (places[middle].end_item > index) {
         high = middle;
       } else {
         low = middle + 1;
       }
     }
-    const int seq = order[low];
-    params.items[index] = prefill_item(params.rule, seq, q_begin[seq], q_len[seq], kv_len[seq],
-                                       index - (low > 0 ? end_item[low - 1] : 0));
+    const Place place = places[low];
+    const Sequence seq = seqs[place.seq];
+    const int first_item = place.end_item - place.tiles * params.rule.num_kv_heads;
+    params.records[index] = prefill_record(params.rule, place.seq, seq.q_begin, seq.q_len, seq.kv_len,
+                                           place.tiles, place.section_heads, index - first_item);
   }
   if (blockIdx.x == 0 && thread == 0) *params.queue = {total, 0};
 }
@@ -93,7 +128,7 @@ Expected<PrefillPlan> plan_prefill(const PrefillDesc& desc, const PrefillBatch& 
   params.q_begin = batch.q_begin;
   params.q_len = batch.q_len;
   params.kv_len = batch.kv_len;
-  params.items = buffers.items.as<PrefillItem>();
+  params.records = buffers.records.as<PrefillRecord>();
   params.queue = buffers.queue.as<PrefillQueue>();
   params.num_seqs = batch.num_seqs;
   params.max_items = buffers.max_items;

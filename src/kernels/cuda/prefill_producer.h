@@ -1,5 +1,5 @@
-// The producer side of the prefill kernel: a warp that takes items, a warp that keeps the ring of blocks
-// full.
+// The producer side of the prefill kernel: a warp that takes items, for all CTAs of the cluster, a warp that
+// keeps the ring of blocks full, in each of them.
 #pragma once
 
 #include "kernels/cuda/prefill_shared.h"
@@ -38,34 +38,48 @@ struct PrefillPages {
   }
 };
 
-// Takes items from the queue ahead of the others. Beyond the CTAs' first items exactly num_items draws are
-// made, those that find nothing included, so the last one can leave the queue as it was.
+// Every CTA of the cluster gets its share of the item and the ids of the pages.
+__device__ __forceinline__ void hand_out(const PrefillRule& rule, const PrefillItem& item, int page,
+                                         const PrefillWork& work, uint64_t* full) {
+  const uint32_t lane = threadIdx.x % 32;
+  for (uint32_t rank = 0; rank < kPrefillCtas; ++rank) {
+    const uint32_t barrier = cluster_address(full, rank);
+    cluster_store(cluster_address(&work.pages[lane], rank), page, barrier);
+    if (lane != rank) continue;
+    const PrefillItem share = prefill_share(rule, item, static_cast<int>(rank));
+    const uint32_t at = cluster_address(&work.item, rank);
+    cluster_store(at, int4{share.seq, share.head, share.q_row, share.num_tokens}, barrier);
+    cluster_store(at + 16, int4{share.position, share.kv_begin, share.kv_end, share.kv_len}, barrier);
+    mbarrier_expect_cluster(barrier, sizeof(PrefillWork));
+  }
+}
+
+// Takes items from the queue ahead of the others, in one CTA of the cluster. Beyond the clusters' first items
+// exactly num_items draws are made, those that find nothing included, so the last one can leave the queue as
+// it was.
 template <int kD>
 __device__ __forceinline__ void schedule_prefill(PrefillShared<kD>& shared, const PrefillParams& params) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int num_items = params.queue->num_items;
-  int index = static_cast<int>(blockIdx.x);
+  int index = static_cast<int>(blockIdx.x) / kPrefillCtas;
   RingCursor<PrefillShape<kD>::kItemSlots> ring;
   while (true) {
     mbarrier_wait(&shared.work_empty[ring.slot], ring.phase ^ 1);
     PrefillItem item;
-    int id = 0;
+    int page = 0;
     if (index < num_items) {
-      item = params.items[index];
+      item = prefill_item(params.rule, params.records[index]);
       const PrefillPages pages = PrefillPages::of<kD>(params, item);
-      id = pages.load(pages.top);
+      page = pages.load(pages.top);
     }
-    if (lane == 0) shared.work[ring.slot].item = item;
-    shared.work[ring.slot].pages[lane] = id;
-    mbarrier_arrive(&shared.work_full[ring.slot]);
+    hand_out(params.rule, item, page, shared.work[ring.slot], &shared.work_full[ring.slot]);
     if (item.seq < 0) break;
     ring.advance();
     int taken = 0;
     if (lane == 0) taken = atomicAdd(&params.queue->taken, 1);
     if (lane == 0 && taken == num_items - 1) params.queue->taken = 0;
-    index = __shfl_sync(~0U, taken, 0) + static_cast<int>(gridDim.x);
+    index = __shfl_sync(~0U, taken, 0) + static_cast<int>(gridDim.x) / kPrefillCtas;
   }
-  launch_dependents();
 }
 
 // One lane of the producer warp does the copying; all look up pages.
@@ -76,6 +90,8 @@ struct PrefillProducer {
   const PrefillParams& params;
   RingCursor<S::kSlots> ring;
   RingCursor<S::kQSlots> q_ring;
+  uint32_t rank = cluster_rank();
+  uint32_t turn = 0;
   int lane = static_cast<int>(threadIdx.x) % 32;
 
   __device__ __forceinline__ void produce_queries(const PrefillItem& item) {
@@ -91,18 +107,29 @@ struct PrefillProducer {
     q_ring.advance();
   }
 
-  // Where the copy engine finds the tiles of a block.
+  // Where the copy engine finds the tiles of a block that this CTA copies.
   struct Tiles {
-    int group[S::kTiles];
-    int outermost[S::kTiles];  // -1: the tile holds no keys of the item
+    uint32_t bytes;  // of all tiles that hold keys of the item
+    int group[S::kOwnTiles];
+    int outermost[S::kOwnTiles];  // -1: the tile holds no keys of the item
   };
+  __device__ __forceinline__ int own_tile(int i) const {
+    return S::kInTurns ? i : static_cast<int>(rank) * S::kOwnTiles + i;
+  }
   __device__ __forceinline__ Tiles locate(const PrefillItem& item, PrefillPages& pages, int block) const {
+    const auto first_token = [block](int tile) { return (block * S::kTiles + tile) * kTileTokens; };
+    const auto counts = [&item](int token) {
+      return token < item.kv_len && token + kTileTokens > item.kv_begin;
+    };
     Tiles tiles;
+    tiles.bytes = 0;
 #pragma unroll
-    for (int i = S::kTiles - 1; i >= 0; --i) {
-      const int token = (block * S::kTiles + i) * kTileTokens;
+    for (int i = 0; i < S::kTiles; ++i) tiles.bytes += counts(first_token(i)) ? S::kTileBytes : 0;
+#pragma unroll
+    for (int i = S::kOwnTiles - 1; i >= 0; --i) {
+      const int token = first_token(own_tile(i));
       tiles.outermost[i] = -1;
-      if (token >= item.kv_len || token + kTileTokens <= item.kv_begin) continue;
+      if (!counts(token)) continue;
       const int page = token >> params.page_log2;
       const int id = pages.id(page) + params.first_page;
       tiles.group[i] = (token - (page << params.page_log2)) / 8 + item.head * params.origin.groups_per_head +
@@ -112,21 +139,20 @@ struct PrefillProducer {
     return tiles;
   }
 
+  // Into the next slot of all CTAs, once all of them have released it.
   __device__ __forceinline__ void produce_block(const CUtensorMap* map, const Tiles& tiles) {
     mbarrier_wait(&shared.empty[ring.slot], ring.phase ^ 1);
     if (lane == 0) {
       uint64_t* full = &shared.full[ring.slot];
-      uint32_t bytes = 0;
+      mbarrier_expect(full, tiles.bytes);
 #pragma unroll
-      for (int i = 0; i < S::kTiles; ++i) bytes += tiles.outermost[i] >= 0 ? S::kTileBytes : 0;
-      mbarrier_expect(full, bytes);
-#pragma unroll
-      for (int i = S::kTiles - 1; i >= 0; --i) {
-        if (tiles.outermost[i] < 0) continue;
-        load_tensor_5d(shared.blocks[ring.slot] + i * S::kTileBytes, map, full, 0, 0, 0, tiles.group[i],
-                       tiles.outermost[i], kEvictLast);
+      for (int i = S::kOwnTiles - 1; i >= 0; --i) {
+        if (tiles.outermost[i] < 0 || (S::kInTurns && turn != rank)) continue;
+        load_tensor_5d_multicast(shared.blocks[ring.slot] + own_tile(i) * S::kTileBytes, map, full, 0, 0, 0,
+                                 tiles.group[i], tiles.outermost[i], (1 << kPrefillCtas) - 1, kEvictLast);
       }
     }
+    if constexpr (S::kInTurns) turn = (turn + 1) % kPrefillCtas;
     ring.advance();
   }
 };

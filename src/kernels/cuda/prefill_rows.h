@@ -62,8 +62,8 @@ __device__ __forceinline__ void mask_keys(const PrefillParams& params, int first
     for (int n = 0; n < kN / 4; ++n) {
       if (n / 2 * 8 + n % 2 > last) s[n / 2 * 4 + 2 * i + n % 2] = -INFINITY;
     }
-    if (params.window > 0) {
-      const int first = last + 1 - params.window;
+    if (params.rule.window > 0) {
+      const int first = last + 1 - params.rule.window;
 #pragma unroll
       for (int n = 0; n < kN / 4; ++n) {
         if (n / 2 * 8 + n % 2 < first) s[n / 2 * 4 + 2 * i + n % 2] = -INFINITY;

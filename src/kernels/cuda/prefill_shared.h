@@ -13,7 +13,7 @@ namespace bifocal::kernels::cuda {
 
 struct PrefillParams {
   CUtensorMap q_map;
-  const PrefillItem* items;
+  const PrefillRecord* records;
   PrefillQueue* queue;
   const CUtensorMap* k_map;
   const CUtensorMap* v_map;
@@ -30,7 +30,7 @@ struct PrefillParams {
   int group;           // H / HK
   uint32_t q_rows;     // of a tile
   uint32_t group_rcp;  // row / group == row * group_rcp >> 16 for rows of a tile
-  int window;
+  PrefillRule rule;
   float cap;    // logits in base-2 units are cap * f(s * inner), f tanh with softcap, else the identity
   float inner;  // 0: no softcap
 };
@@ -55,15 +55,18 @@ struct PrefillShape {
   static constexpr int kGroupBytes = kPanels * 1024;
   static constexpr int kTileBytes = kTileTokens * kD * 2;
   static constexpr int kTiles = kN / kTileTokens;
+  // Of a block's tiles, those that one CTA copies to all; fewer tiles than CTAs: they take turns.
+  static constexpr bool kInTurns = kTiles < kPrefillCtas;
+  static constexpr int kOwnTiles = kInTurns ? kTiles : kTiles / kPrefillCtas;
   static constexpr int kBlockBytes = kN * kD * 2;
   static constexpr int kQSlots = kD == 256 ? 1 : 2;
   static constexpr int kSlots = kD == 64 ? 8 : 5;  // blocks of K and V in turn
   static constexpr int kItemSlots = 3;
 };
 
-// An item that the CTA has taken, with the ids of its last pages, last first. Without a sequence: there are
-// no more.
-struct PrefillWork {
+// An item that the cluster has taken, this CTA's share, with the ids of its last pages, last first. Without a
+// sequence: there are no more.
+struct alignas(16) PrefillWork {
   PrefillItem item;
   int32_t pages[32];
 };

@@ -1,6 +1,8 @@
-// Prefill attention for Hopper. One persistent CTA per SM takes items from the plan's list (prefill_plan.h).
-// Of its warps one fetches items ahead of their time, one keeps a ring of blocks of keys and values full by
-// tensor copies, across items, and two warpgroups multiply, 64 query rows each.
+// Prefill attention for Hopper. One persistent CTA per SM; the CTAs of a cluster take items from the plan's
+// list together (prefill_plan.h), each its share of the rows. Of a CTA's warps one fetches items ahead of
+// their time, for the whole cluster, one keeps a ring of blocks of keys and values full by tensor copies,
+// across items, and two warpgroups multiply, 64 query rows each. A block lies at the same place in all CTAs
+// of the cluster; each copies its part of it to all of them.
 #include <cuda_runtime.h>
 
 #include <bit>
@@ -16,7 +18,7 @@ namespace bifocal::kernels::cuda {
 namespace {
 
 template <int kD, bool kSoftcap>
-__global__ void __launch_bounds__(PrefillShape<kD>::kThreads, 1)
+__global__ void __cluster_dims__(kPrefillCtas, 1, 1) __launch_bounds__(PrefillShape<kD>::kThreads, 1)
     prefill_ws_kernel(const __grid_constant__ PrefillParams params) {
   using S = PrefillShape<kD>;
   extern __shared__ __align__(1024) uint8_t storage[];
@@ -28,26 +30,30 @@ __global__ void __launch_bounds__(PrefillShape<kD>::kThreads, 1)
     const auto init = [](auto& barriers, uint32_t arrivals) {
       for (uint64_t& barrier : barriers) mbarrier_init(&barrier, arrivals);
     };
-    init(shared.work_full, 32);
-    init(shared.work_empty, S::kConsumerWarps);
+    init(shared.work_full, 1);
+    init(shared.work_empty, kPrefillCtas * S::kConsumerWarps);
     init(shared.q_full, 1);
     init(shared.q_empty, S::kConsumerWarps);
     init(shared.full, 1);
-    init(shared.empty, S::kConsumerWarps);
+    init(shared.empty, kPrefillCtas * S::kConsumerWarps);
     mbarrier_init_fence();
   }
-  __syncthreads();
+  cluster_sync();
   grid_dependency_wait();
   const int warpgroup = static_cast<int>(threadIdx.x) / 128;
   if (warpgroup == S::kWarpgroups) {
     give_registers<S::kProducerRegisters>();
     const int warp = static_cast<int>(threadIdx.x) / 32 - S::kConsumerWarps;
     if (warp == 0) produce_prefill<kD>(shared, params);
-    if (warp == 1) schedule_prefill<kD>(shared, params);
+    if (warp == 1) {
+      if (cluster_rank() == 0) schedule_prefill<kD>(shared, params);
+      launch_dependents();
+    }
   } else {
     take_registers<S::kConsumerRegisters>();
     consume_prefill<kD, kSoftcap>(shared, params, warpgroup);
   }
+  cluster_sync();  // nobody leaves while another CTA may arrive at its barriers
 }
 
 template <int kD, bool kSoftcap>
@@ -58,7 +64,8 @@ Status launch(const PrefillPlan& plan, const PrefillParams& params, const Launch
   BIFOCAL_RETURN_IF_ERROR(to_status(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                                          cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
                                     "shared memory of prefill_ws"));
-  const dim3 grid(static_cast<unsigned>(std::min(plan.buffers->num_sms, plan.buffers->max_items)));
+  const int clusters = std::min(plan.buffers->num_sms / kPrefillCtas, plan.buffers->max_items);
+  const dim3 grid(static_cast<unsigned>(clusters * kPrefillCtas));
   return launch_kernel(kernel, grid, PrefillShape<kD>::kThreads, kBytes, options, "prefill_ws", params);
 }
 
@@ -78,7 +85,7 @@ Status run_prefill(const PrefillPlan& plan, const PrefillLayer& layer, const Lau
   rows.box_tokens = kPrefillRows / group;
   rows.box_heads = group;
   BIFOCAL_RETURN_IF_ERROR(make_query_map(rows, &params.q_map));
-  params.items = plan.buffers->items.as<PrefillItem>();
+  params.records = plan.buffers->records.as<PrefillRecord>();
   params.queue = plan.buffers->queue.as<PrefillQueue>();
   params.k_map = layer.kv->k();
   params.v_map = layer.kv->v();
@@ -95,7 +102,7 @@ Status run_prefill(const PrefillPlan& plan, const PrefillLayer& layer, const Lau
   params.group = group;
   params.q_rows = static_cast<uint32_t>(rows.box_tokens * group);
   params.group_rcp = static_cast<uint32_t>((65536 + group - 1) / group);
-  params.window = desc.window;
+  params.rule = prefill_rule(desc.num_heads, desc.num_kv_heads, desc.head_dim, desc.window);
   const bool softcap = desc.softcap > 0.0F;
   params.cap = (softcap ? desc.softcap : desc.scale) * kLog2E;
   params.inner = softcap ? desc.scale / desc.softcap : 0.0F;

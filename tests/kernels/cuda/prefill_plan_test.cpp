@@ -46,9 +46,14 @@ TEST(PrefillPlan, EveryRowHasOneItem) {
       const auto seq = static_cast<size_t>(item.seq);
       const int offset = lengths.kv_len[seq] - lengths.q_len[seq];
       ASSERT_GT(item.num_tokens, 0);
-      ASSERT_LE(item.num_tokens * group, kPrefillRows);
       ASSERT_EQ(item.kv_len, lengths.kv_len[seq]);
-      for (int i = 0; i < item.num_tokens; ++i) ++owners[{item.seq, item.head, item.position - offset + i}];
+      for (int rank = 0; rank < kPrefillCtas; ++rank) {
+        const PrefillItem share = prefill_share(rule, item, rank);
+        ASSERT_LE(share.num_tokens * group, kPrefillRows);
+        ASSERT_EQ(share.q_row - share.position, item.q_row - item.position);
+        for (int i = 0; i < share.num_tokens; ++i)
+          ++owners[{item.seq, item.head, share.position - offset + i}];
+      }
       // All keys that any row sees are in the item's blocks, and no block is without such a key.
       const int keys = prefill_block_keys(dim);
       const PrefillBlocks blocks = prefill_blocks(item, keys);

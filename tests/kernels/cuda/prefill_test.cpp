@@ -328,18 +328,18 @@ TEST(PrefillPlanKernel, WritesWhatTheHostComputes) {
     batch.q_begin = device[2].as<int32_t>();
     ASSERT_TRUE(plan_prefill(desc, batch, *buffers, {}).ok());
     const PrefillRule rule = prefill_rule(desc.num_heads, desc.num_kv_heads, desc.head_dim, desc.window);
-    const std::vector<PrefillItem> host = prefill_items_on_host(rule, q_len, kv_len);
+    const std::vector<PrefillRecord> host = prefill_records_on_host(rule, q_len, kv_len);
     PrefillQueue queue;
     ASSERT_EQ(cudaMemcpy(&queue, buffers->queue.as<void>(), sizeof(queue), cudaMemcpyDeviceToHost),
               cudaSuccess);
     ASSERT_EQ(queue.num_items, static_cast<int>(host.size()));
     EXPECT_EQ(queue.taken, 0);
     ASSERT_LE(queue.num_items, buffers->max_items);
-    std::vector<PrefillItem> items(host.size());
-    ASSERT_EQ(cudaMemcpy(items.data(), buffers->items.as<void>(), items.size() * sizeof(PrefillItem),
+    std::vector<PrefillRecord> records(host.size());
+    ASSERT_EQ(cudaMemcpy(records.data(), buffers->records.as<void>(), records.size() * sizeof(PrefillRecord),
                          cudaMemcpyDeviceToHost),
               cudaSuccess);
-    EXPECT_EQ(std::memcmp(items.data(), host.data(), items.size() * sizeof(PrefillItem)), 0);
+    EXPECT_EQ(std::memcmp(records.data(), host.data(), records.size() * sizeof(PrefillRecord)), 0);
   }
 }
 

@@ -132,6 +132,7 @@ Shape equal(const char* name, int heads, int kv_heads, int head_dim, int count, 
 std::vector<Shape> shapes(bool quick) {
   std::vector<Shape> all = {equal("32 x 1024", 32, 8, 128, 32, 1024), equal("8 x 4096", 32, 8, 128, 8, 4096),
                             equal("2 x 16384", 32, 8, 128, 2, 16384)};
+  all.push_back(equal("128 x 256", 32, 8, 128, 128, 256));
   if (quick) {
     all.push_back(equal("8 x 4096", 32, 8, 64, 8, 4096));
     return all;
