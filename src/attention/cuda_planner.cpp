@@ -199,7 +199,7 @@ uint64_t CudaPlanner::buffer_bytes() const {
     if (const auto& b = slot.decode_buffers) {
       bytes += b->parts.bytes() + b->seqs.bytes() + b->partials.bytes();
     }
-    for (const auto& b : slot.prefill_buffers) bytes += b.items.bytes() + b.queue.bytes();
+    for (const auto& b : slot.prefill_buffers) bytes += b.records.bytes() + b.queue.bytes();
   }
   return bytes;
 }
