@@ -290,17 +290,38 @@ TEST(CAttention, MistakesInOptionsHaveNames) {
   EXPECT_EQ(bifocal_attention_create(nullptr, nullptr), BIFOCAL_INVALID_ARGUMENT);
 }
 
-TEST(CAttention, AGpuThatIsNotThereIsUnavailable) {
+bifocal_attention_options gpu_options() {
   bifocal_attention_options options = typical().options;
   options.device = "cuda";
   options.head_dim = 128;
   options.page_size = 64;
   options.cache_dtype = BIFOCAL_BF16;
+  return options;
+}
+
+TEST(CAttention, AGpuThatIsNotThereIsUnavailable) {
+  const bifocal_attention_options options = gpu_options();
   bifocal_attention* made = nullptr;
   const bifocal_code code = bifocal_attention_create(&options, &made);
   const Handle attention(made);
   if (code == BIFOCAL_OK) GTEST_SKIP() << "there is a GPU here";
   EXPECT_EQ(code, BIFOCAL_UNAVAILABLE) << bifocal_last_error();
+}
+
+// The host doesn't know how many rows a prompt has, and decode_mma takes them one by one.
+TEST(CAttention, TheDecodeKernelOfAGpuRefusesPrompts) {
+  const Problem problem = typical();
+  const Data data(problem);
+  bifocal_attention_options options = gpu_options();
+  options.backend = "decode_mma";
+  bifocal_attention* made = nullptr;
+  const bifocal_code code = bifocal_attention_create(&options, &made);
+  const Handle attention(made);
+  if (code == BIFOCAL_UNAVAILABLE) GTEST_SKIP() << bifocal_last_error();
+  ASSERT_EQ(code, BIFOCAL_OK) << bifocal_last_error();
+  const bifocal_attention_batch batch = batch_of(problem, data);
+  EXPECT_EQ(bifocal_attention_plan(attention.get(), &batch, nullptr), BIFOCAL_UNSUPPORTED);
+  EXPECT_NE(std::string(bifocal_last_error()).find("prefill_ws"), std::string::npos) << bifocal_last_error();
 }
 
 struct BadStep {
