@@ -20,11 +20,9 @@ struct PrefillConsumer {
   RingCursor<S::kSlots> ring;  // at the next block of keys; the values of the block before it come next
   RingCursor<S::kItemSlots> items;
   RingCursor<S::kQSlots> q_ring;
-  int accumulate = 0;   // whether o holds anything of the item
-  int cleared_end = 0;  // of the last block, keys in [cleared_begin, cleared_end) exist; 0: all do
-  int cleared_begin = 0;
+  int accumulate = 0;     // whether o holds anything of the item
+  uint32_t existing = 0;  // of the last block, keys in [existing & 255, existing >> 8) exist; 0: all do
   RowState state;
-  float keep[2];
   float s[S::kN / 2];
   uint32_t p[S::kN / 4];
   float o[kD / 2];
@@ -81,34 +79,33 @@ struct PrefillConsumer {
   }
   // Before any product is issued: the rows of V that hold no keys.
   __device__ __forceinline__ void clear_if_needed(const RingCursor<S::kSlots>& values) {
-    if (cleared_end == 0) return;
+    if (existing == 0) return;
     mbarrier_wait(&shared.full[values.slot], values.phase);
-    clear_values<kD>(shared.blocks[values.slot], cleared_begin, cleared_end,
-                     static_cast<uint32_t>(1 + first_row / 64));
-    cleared_end = 0;
+    clear_values<kD>(shared.blocks[values.slot], static_cast<int>(existing & 255),
+                     static_cast<int>(existing >> 8), static_cast<uint32_t>(1 + first_row / 64));
+    existing = 0;
   }
 
   template <bool kMasked, int kKeys>
-  __device__ __forceinline__ void softmax(int block) {
+  __device__ __forceinline__ void mask(int block) {
     if constexpr (kSoftcap) cap_logits(params.inner, logits<kKeys>());
     if constexpr (kMasked) {
       const int first_key = block * S::kN;
       const PrefillItem& now = item();
       mask_keys<kKeys>(params, first_row, now.position, first_key, logits<kKeys>());
       if (first_key < now.kv_begin || first_key + S::kN > now.kv_len) {
-        cleared_begin = now.kv_begin - first_key;
-        cleared_end = max(now.kv_len - first_key, 1);
+        existing = static_cast<uint32_t>(max(now.kv_begin - first_key, 0)) |
+                   static_cast<uint32_t>(min(max(now.kv_len - first_key, 1), S::kN)) << 8;
       }
     }
-    update_state<kKeys, S::kPolynomialEvery>(params.cap, logits<kKeys>(), state, keep);
   }
 
-  // Probabilities of keys beyond the first kKeys are zero.
+  // An item's first block: what its logits are relative to.
   template <int kKeys>
-  __device__ __forceinline__ void pack() {
-    pack_probabilities(logits<kKeys>(), reinterpret_cast<uint32_t(&)[kKeys / 4]>(p));
+  __device__ __forceinline__ void open_rows() {
+    mask<true, kKeys>(prefill_blocks(item(), S::kN).end - 1);
 #pragma unroll
-    for (int i = kKeys / 4; i < S::kN / 4; ++i) p[i] = 0;
+    for (int i = 0; i < 2; ++i) state.m[i] = reference_of<kKeys>(i, params.cap, logits<kKeys>());
   }
 
   // The first block of all, of which no row sees more than kKeys keys.
@@ -119,9 +116,8 @@ struct PrefillConsumer {
     wgmma_touch(s);
     release_block(ring.slot);
     ring.advance();
-    state = {{-INFINITY, -INFINITY}, {0.0F, 0.0F}};
-    softmax<true, kKeys>(prefill_blocks(item(), S::kN).end - 1);
-    pack<kKeys>();
+    open_rows<kKeys>();
+    start_rows<kKeys, S::kPolynomialEvery>(params.cap, logits<kKeys>(), state, p);
   }
 
   template <bool kMasked>
@@ -134,12 +130,11 @@ struct PrefillConsumer {
     wgmma_wait<1>();
     wgmma_touch(s);
     release_block(ring.slot);
-    softmax<kMasked, S::kN>(block);
+    mask<kMasked, S::kN>(block);
     wgmma_wait<0>();
     wgmma_touch(o);
     release_block(values.slot);
-    pack<S::kN>();
-    scale_rows(keep, o);
+    continue_rows<S::kN, S::kPolynomialEvery>(params.cap, s, state, p, o);
     ring = values;
     ring.advance();
   }
@@ -157,12 +152,11 @@ struct PrefillConsumer {
     wgmma_touch(s);
     release_block(ring.slot);
     const RowState done = state;
-    state = {{-INFINITY, -INFINITY}, {0.0F, 0.0F}};
-    softmax<true, kKeys>(prefill_blocks(item(), S::kN).end - 1);
+    open_rows<kKeys>();
     wgmma_wait<0>();
     wgmma_touch(o);
     release_block(values.slot);
-    pack<kKeys>();
+    start_rows<kKeys, S::kPolynomialEvery>(params.cap, logits<kKeys>(), state, p);
     write(before, done);
     accumulate = 0;
     ring = values;

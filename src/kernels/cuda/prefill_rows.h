@@ -72,7 +72,9 @@ __device__ __forceinline__ void mask_keys(const PrefillParams& params, int first
   }
 }
 
-// m: in the units of s. l: this lane's columns only.
+// What a row has summed: l = sum of 2^(logit - m), this lane's columns only, logits in base-2 units. m is
+// -inf before the row's first key. It need not be the maximum, only near it: it stays while no term reaches
+// 2, and what is summed is multiplied only when it rises.
 struct RowState {
   float m[2];
   float l[2];
@@ -86,10 +88,10 @@ __device__ __forceinline__ void cap_logits(float inner, float (&s)[kCount]) {
   for (int i = 0; i < kCount; ++i) s[i] = 1.0F - __fdividef(2.0F, exp2_approx(s[i] * factor) + 1.0F);
 }
 
-// 2^x for x <= 0 by multiplications and additions, to 1e-4; exactly 0 from -127 down.
+// 2^x by multiplications and additions, to 1e-4; exactly 0 from -127 down, 2^127 from 127 up.
 __device__ __forceinline__ float exp2_polynomial(float x) {
   constexpr float kToWhole = 12582912.0F;  // 1.5 * 2^23: the sum's last bits hold the whole number
-  const float y = fmaxf(x, -127.0F);
+  const float y = fminf(fmaxf(x, -127.0F), 127.0F);
   const float shifted = y + kToWhole;
   const float rest = y - (shifted - kToWhole);  // -0.5 to 0.5
   float value = __fmaf_rn(rest, 0.05543110F, 0.24232409F);
@@ -98,46 +100,98 @@ __device__ __forceinline__ float exp2_polynomial(float x) {
   return __uint_as_float(__float_as_uint(value) + (__float_as_uint(shifted) << 23));
 }
 
-// Logits become 2^(cap (s - m)); keep: what everything summed before is to be multiplied by.
-template <int kN, int kPolynomialEvery>
-__device__ __forceinline__ void update_state(float cap, float (&s)[kN / 2], RowState& state,
-                                             float (&keep)[2]) {
+// A row's terms 2^(cap s - m), packed as left operand of a product, and their sum. Keys beyond the first
+// kKeys have none.
+struct RowTerms {
+  float sum;
+  uint32_t bits;  // of all terms, together
+  // A bf16 of 2 or more, or NaN, and none below has this bit.
+  __device__ __forceinline__ bool too_large() const { return (bits & 0x40004000U) != 0; }
+};
+
+template <int kKeys, int kPolynomialEvery, int kWords>
+__device__ __forceinline__ RowTerms exponentiate(int i, float cap, float m, const float (&s)[kKeys / 2],
+                                                 uint32_t (&p)[kWords]) {
+  RowTerms terms{0.0F, 0};
+#pragma unroll
+  for (int j = 0; j < kWords / 2; ++j) {
+    uint32_t& word = p[2 * j + i];
+    if (j >= kKeys / 8) {
+      word = 0;
+      continue;
+    }
+    float term[2];
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const float exponent = __fmaf_rn(s[4 * j + 2 * i + e], cap, -m);
+      const bool polynomial = kPolynomialEvery > 0 && (2 * j + e) % kPolynomialEvery == 0;
+      term[e] = polynomial ? exp2_polynomial(exponent) : exp2_approx(exponent);
+      terms.sum += term[e];
+    }
+    word = pack_bf16(term[0], term[1]);
+    terms.bits |= word;
+  }
+  return terms;
+}
+
+// The m that a row's logits ask for: their largest term becomes 2^-7, so it rises next for a logit that is 8
+// larger. Of a row that sees no key, -inf.
+template <int kKeys>
+__device__ __forceinline__ float reference_of(int i, float cap, const float (&s)[kKeys / 2]) {
+  constexpr float kRoom = 7.0F;
+  float top = -INFINITY;
+#pragma unroll
+  for (int j = 0; j < kKeys / 8; ++j) top = fmaxf(top, fmaxf(s[4 * j + 2 * i], s[4 * j + 2 * i + 1]));
+  top = fmaxf(top, __shfl_xor_sync(~0U, top, 1));
+  top = fmaxf(top, __shfl_xor_sync(~0U, top, 2));
+  return top * cap + kRoom;
+}
+
+// Any of a row's four lanes.
+__device__ __forceinline__ bool any_of_row(bool value) {
+  int any = value ? 1 : 0;
+  any |= __shfl_xor_sync(~0U, any, 1);
+  any |= __shfl_xor_sync(~0U, any, 2);
+  return any != 0;
+}
+
+// The terms of an item's first block.
+template <int kKeys, int kPolynomialEvery, int kWords>
+__device__ __forceinline__ void start_rows(float cap, const float (&s)[kKeys / 2], RowState& state,
+                                           uint32_t (&p)[kWords]) {
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    float top = state.m[i];
-#pragma unroll
-    for (int j = 0; j < kN / 8; ++j) top = fmaxf(top, fmaxf(s[4 * j + 2 * i], s[4 * j + 2 * i + 1]));
-    top = fmaxf(top, __shfl_xor_sync(~0U, top, 1));
-    top = fmaxf(top, __shfl_xor_sync(~0U, top, 2));
-    const float reference = finite_or_zero(top) * cap;
-    keep[i] = exp2_approx((state.m[i] - finite_or_zero(top)) * cap);  // exactly 1 when the maximum stays
-    state.m[i] = top;
-    float sum = 0.0F;
-#pragma unroll
-    for (int j = 0; j < kN / 8; ++j) {
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        float& logit = s[4 * j + 2 * i + e];
-        const float exponent = __fmaf_rn(logit, cap, -reference);
-        const bool polynomial = kPolynomialEvery > 0 && (2 * j + e) % kPolynomialEvery == 0;
-        logit = polynomial ? exp2_polynomial(exponent) : exp2_approx(exponent);
-        sum += logit;
-      }
-    }
-    state.l[i] = __fmaf_rn(state.l[i], keep[i], sum);
+    state.l[i] = exponentiate<kKeys, kPolynomialEvery>(i, cap, finite_or_zero(state.m[i]), s, p).sum;
   }
 }
 
-template <int kCount>
-__device__ __forceinline__ void pack_probabilities(const float (&s)[2 * kCount], uint32_t (&p)[kCount]) {
+// Of a later one; o is what the terms before have summed. A row's results depend on the row alone: the warp
+// takes the long way when one of its rows must, and the others pass it unchanged.
+template <int kKeys, int kPolynomialEvery, int kWords, int kCount>
+__device__ __forceinline__ void continue_rows(float cap, const float (&s)[kKeys / 2], RowState& state,
+                                              uint32_t (&p)[kWords], float (&o)[kCount]) {
+  RowTerms terms[2];
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) p[i] = pack_bf16(s[2 * i], s[2 * i + 1]);
-}
-
-template <int kCount>
-__device__ __forceinline__ void scale_rows(const float (&keep)[2], float (&o)[kCount]) {
+  for (int i = 0; i < 2; ++i) terms[i] = exponentiate<kKeys, kPolynomialEvery>(i, cap, state.m[i], s, p);
+  if (__any_sync(~0U, terms[0].too_large() || terms[1].too_large())) {
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) o[i] *= keep[i / 2 % 2];
+    for (int i = 0; i < 2; ++i) {
+      const float before = state.m[i];
+      const float wanted = reference_of<kKeys>(i, cap, s);
+      if (any_of_row(terms[i].too_large())) state.m[i] = wanted;
+      const float m = finite_or_zero(state.m[i]);
+      const float keep = exp2_approx(before - m);  // exactly 1 when m stays; 0 before the first key
+      terms[i] = exponentiate<kKeys, kPolynomialEvery>(i, cap, m, s, p);
+      state.l[i] *= keep;
+#pragma unroll
+      for (int n = 0; n < kCount / 4; ++n) {
+        o[4 * n + 2 * i] *= keep;
+        o[4 * n + 2 * i + 1] *= keep;
+      }
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 2; ++i) state.l[i] += terms[i].sum;
 }
 
 // Rows of V that hold no keys of the item become zero: their probabilities are, but zero times the NaN that
@@ -181,7 +235,7 @@ __device__ __forceinline__ void write_rows(const PrefillParams& params, const Pr
     const bool exists = at.token < item.num_tokens;
     const int head = item.head * params.group + at.head;
     const float sink = params.sinks != nullptr && exists ? params.sinks[head] : -INFINITY;
-    const FinalWeights final = finish_state({state.m[i] * params.cap, l}, sink);
+    const FinalWeights final = finish_state({state.m[i], l}, sink);
     const int64_t row = item.q_row + at.token;
     uint16_t* out = params.out + row * params.out_stride + head * kD;
     // Blocks of eight columns, two at a time: a row's four lanes write 32 bytes that lie together.

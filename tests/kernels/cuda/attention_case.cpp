@@ -46,7 +46,7 @@ GpuProblem::GpuProblem(AttentionCase description) : case_(std::move(description)
   const auto num_seqs = case_.kv_len.size();
   std::mt19937 random(case_.seed);
   Noise noise(case_.seed);
-  scale_ = 1.0F / std::sqrt(static_cast<float>(case_.head_dim));
+  scale_ = case_.sharpness / std::sqrt(static_cast<float>(case_.head_dim));
 
   std::vector<int32_t> q_begin;
   std::vector<int32_t> pages_of;
@@ -84,8 +84,10 @@ GpuProblem::GpuProblem(AttentionCase description) : case_(std::move(description)
         for (int t = 0; t < tokens; ++t) {
           const int64_t row =
               static_cast<int64_t>(page) * page_stride_ + h * head_stride_ + t * token_stride_;
+          const int to_end = case_.kv_len[i] - p * case_.page_size - t;
+          const float size = 1.0F + case_.rise * static_cast<float>(to_end) / 128.0F;
           for (int64_t e = row; e < row + dim; ++e) {
-            k[static_cast<size_t>(e)] = to_bfloat16(noise.next()).bits;
+            k[static_cast<size_t>(e)] = to_bfloat16(size * noise.next() - case_.offset).bits;
             v[static_cast<size_t>(e)] = to_bfloat16(noise.next()).bits;
           }
         }
@@ -93,7 +95,7 @@ GpuProblem::GpuProblem(AttentionCase description) : case_(std::move(description)
     }
   }
   std::vector<uint16_t> q(static_cast<size_t>(std::max(num_rows_, 1) * case_.num_heads * case_.head_dim));
-  for (uint16_t& value : q) value = to_bfloat16(2.0F * noise.next()).bits;
+  for (uint16_t& value : q) value = to_bfloat16(2.0F * noise.next() + case_.offset).bits;
   std::vector<float> sinks;
   for (int h = 0; h < case_.num_heads; ++h) sinks.push_back(2.0F * noise.next());
 

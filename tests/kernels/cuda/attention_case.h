@@ -25,6 +25,9 @@ struct AttentionCase {
   bool sinks = false;
   int page_size = 64;
   bool heads_inside_tokens = false;  // [page][token][kv head][dim] instead of [page][kv head][token][dim]
+  float sharpness = 1.0F;            // logits are so many times what 1 / sqrt(D) makes of them
+  float offset = 0.0F;  // what queries have more and keys less than noise: all logits lie far below zero
+  float rise = 0.0F;    // for every 128 tokens further from the end, keys are so much larger
   uint32_t seed = 1;
 };
 inline void PrintTo(const AttentionCase& c, std::ostream* out) {

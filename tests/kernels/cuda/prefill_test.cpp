@@ -148,6 +148,22 @@ std::vector<AttentionCase> conformance_cases() {
   AttentionCase tokens_first = prefill_case("heads_inside_tokens", 32, 8, 128, ragged, cached);
   tokens_first.heads_inside_tokens = true;
   cases.push_back(tokens_first);
+  // What terms are relative to rises in every block, at once by more than a float holds, or starts far below
+  // zero.
+  for (const int dim : {64, 128, 256}) {
+    const std::string suffix = "_d" + std::to_string(dim);
+    AttentionCase rising = prefill_case("rising" + suffix, 8, 2, dim, ragged, cached);
+    rising.rise = 1.0F;
+    rising.sharpness = 4.0F;
+    cases.push_back(rising);
+    AttentionCase sharp = prefill_case("sharp" + suffix, 8, 2, dim, ragged, cached);
+    sharp.sharpness = 60.0F;
+    cases.push_back(sharp);
+    AttentionCase below = prefill_case("far_below_zero" + suffix, 8, 2, dim, ragged, cached);
+    below.offset = 4.0F;
+    below.sinks = dim == 128;
+    cases.push_back(below);
+  }
   AttentionCase sinks = prefill_case("sinks", 64, 8, 64, ragged, cached);
   sinks.sinks = true;
   cases.push_back(sinks);
