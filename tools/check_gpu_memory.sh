@@ -6,37 +6,52 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build/cuda}
+
+# Every instantiation of decode (head dim, rows: 64/8, 64/16, 128/8, 128/16, 256/8) and prefill (64, 128, 256).
+decode=Conformance/Decode.AgreesWithTheReference
+prefill=Conformance/Prefill.AgreesWithTheReference
+attention=(
+  $decode/one_page $decode/ragged_d64 $decode/group_16_d64 $decode/ragged_group_5 $decode/group_16_d128 $decode/ragged_d256
+  $prefill/one_tile $prefill/cached_d64 $prefill/cached_group_5 $prefill/cached_d256
+  'DecodePlanKernel.*' 'PrefillPlanKernel.*'
+)
+layer=(
+  'GatherRows.*' 'RmsNorm.*' 'SiluMul.*' 'RopeKv.*' 'PageCopy.*' SkinnyGemm.GatesInTheEpilogue
+  LinearChain.LinksWithoutANormHaveTheBitsOfProductsAlone Sample.EqualLogitsGoToTheLowestId Sample.ForbiddenAndBrokenLogits
+)
+
+# Names that nothing answers to would be clean for ever.
+require_tests() { # program, names
+  local name
+  for name in "${@:2}"; do
+    if ! "$1" --gtest_list_tests --gtest_filter="$name" | grep -q '^  '; then
+      echo "$1 has no test $name"
+      exit 1
+    fi
+  done
+}
+require_tests "$build/kernels_cuda_tests" "${attention[@]}"
+require_tests "$build/kernels_cuda_layer_tests" "${layer[@]}"
 if ! command -v compute-sanitizer >/dev/null || ! nvidia-smi -L >/dev/null 2>&1; then
   echo "skip: no GPU, or no compute-sanitizer"
   exit 77
 fi
 
-# Every instantiation of decode (head dim, rows: 64/8, 64/16, 128/8, 128/16, 256/8) and prefill (64, 128, 256).
-decode=Conformance/Decode.AgreesWithTheReference
-prefill=Conformance/Prefill.AgreesWithTheReference
-attention=$decode/one_page:$decode/ragged_d64:$decode/group_16_d64:$decode/ragged_group_5:$decode/group_16_d128
-attention+=:$decode/ragged_d256:$prefill/one_tile:$prefill/cached_d64:$prefill/cached_group_5:$prefill/cached_d256
-attention+=:DecodePlanKernel.*:PrefillPlanKernel.*
-layer=GatherRows.*:RmsNorm.*:SiluMul.*:RopeKv.*:PageCopy.*:SkinnyGemm.GatesInTheEpilogue:LinearChain.LinksWithoutANorm*
-layer+=:Sample.EqualLogits*:Sample.Forbidden*
-
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 failed=0
+check() { # tool, program, names
+  local begin=$SECONDS verdict=clean names
+  names=$(IFS=: && echo "${*:3}")
+  if ! compute-sanitizer --tool "$1" --error-exitcode 1 --print-limit 20 "$2" --gtest_filter="$names" >"$log" 2>&1; then
+    verdict=FAILED
+    failed=1
+    cat "$log"
+  fi
+  echo "$1 ${2##*/}: $verdict, $(grep -c '^\[       OK' "$log" || true) cases, $((SECONDS - begin)) s"
+}
 for tool in racecheck memcheck; do
-  for suite in "kernels_cuda_tests $attention" "kernels_cuda_layer_tests $layer"; do
-    read -r tests filter <<<"$suite"
-    begin=$SECONDS
-    # --error-exitcode: racecheck's findings are no errors of the program.
-    if compute-sanitizer --tool "$tool" --error-exitcode 1 --print-limit 20 "$build/$tests" --gtest_filter="$filter" \
-       >"$log" 2>&1; then
-      verdict=clean
-    else
-      verdict=FAILED
-      failed=1
-      cat "$log"
-    fi
-    echo "$tool $tests: $verdict, $((SECONDS - begin)) s, $(grep -c '^\[       OK' "$log" || true) cases"
-  done
+  check "$tool" "$build/kernels_cuda_tests" "${attention[@]}"
+  check "$tool" "$build/kernels_cuda_layer_tests" "${layer[@]}"
 done
 exit "$failed"
