@@ -7,12 +7,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build/cuda}
 
-# Every instantiation of decode (head dim, rows: 64/8, 64/16, 128/8, 128/16, 256/8) and prefill (64, 128, 256).
 decode=Conformance/Decode.AgreesWithTheReference
 prefill=Conformance/Prefill.AgreesWithTheReference
 attention=(
-  $decode/one_page $decode/ragged_d64 $decode/group_16_d64 $decode/ragged_group_5 $decode/group_16_d128 $decode/ragged_d256
-  $prefill/one_tile $prefill/cached_d64 $prefill/cached_group_5 $prefill/cached_d256
+  $decode/small_d64 $decode/small_d64_group_16 $decode/small_d128 $decode/small_d128_group_16 $decode/small_d256
+  $prefill/small_d64 $prefill/small_d128 $prefill/small_d256
   'DecodePlanKernel.*' 'PrefillPlanKernel.*'
 )
 layer=(

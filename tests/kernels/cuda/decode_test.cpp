@@ -100,6 +100,13 @@ AttentionCase decode_case(std::string name, int heads, int kv_heads, int dim, st
 std::vector<AttentionCase> conformance_cases() {
   std::vector<AttentionCase> cases;
   const std::vector<int> ragged = {1, 0, 63, 64, 65, 127, 128, 129, 1000, 0, 2047, 300, 5};
+  // One for each instantiation, little enough for a checker (tools/check_gpu_memory.sh).
+  const std::vector<int> few = {1, 0, 64, 65, 200, 700};
+  cases.push_back(decode_case("small_d64", 8, 2, 64, few));
+  cases.push_back(decode_case("small_d64_group_16", 16, 1, 64, few));
+  cases.push_back(decode_case("small_d128", 8, 2, 128, few));
+  cases.push_back(decode_case("small_d128_group_16", 16, 1, 128, few));
+  cases.push_back(decode_case("small_d256", 8, 1, 256, few));
   cases.push_back(decode_case("one_token", 8, 1, 128, {1}));
   cases.push_back(decode_case("one_page", 8, 1, 128, {64}));
   cases.push_back(decode_case("one_short", 64, 8, 128, {512}));

@@ -106,6 +106,12 @@ std::vector<AttentionCase> conformance_cases() {
   std::vector<AttentionCase> cases;
   const std::vector<int> ragged = {1, 0, 63, 64, 65, 31, 128, 129, 500, 0, 2, 257};
   const std::vector<int> cached = {0, 5, 1, 64, 1000, 97, 0, 127, 300, 0, 2046, 63};
+  // One for each instantiation, little enough for a checker (tools/check_gpu_memory.sh).
+  const std::vector<int> few = {1, 0, 33, 70};
+  const std::vector<int> few_cached = {0, 5, 64, 130};
+  cases.push_back(prefill_case("small_d64", 4, 2, 64, few, few_cached));
+  cases.push_back(prefill_case("small_d128", 4, 2, 128, few, few_cached));
+  cases.push_back(prefill_case("small_d256", 2, 1, 256, few, few_cached));
   cases.push_back(prefill_case("one_token", 8, 1, 128, {1}));
   cases.push_back(prefill_case("one_tile", 4, 1, 128, {32}));
   cases.push_back(prefill_case("one_block", 4, 1, 128, {128}));
