@@ -35,6 +35,7 @@ std::vector<Part> workspace_parts(const ModelSpec& spec, int max_tokens, int max
   constexpr int64_t kBf16 = 2;
   using W = CudaWorkspace;
   return {{&W::residual, rows * widths.hidden * kBf16},
+          {&W::halfway, rows * widths.hidden * kBf16},
           {&W::normed, rows * widths.hidden * kBf16},
           {&W::qkv, rows * qkv * kBf16},
           {&W::q, rows * q * kBf16},
@@ -207,7 +208,9 @@ Status CudaDecoder::attend(const Step& step, size_t layer) {
 Status CudaDecoder::multiply(const Step& step, size_t layer) {
   const LayerSpec& spec = spec_.layers[layer];
   const CudaLayerWeights& weights = weights_.layers[layer];
+  // Added to in place, a residual would be rounded twice by some of cuBLASLt's kernels.
   auto* residual = workspace_.residual.as<uint16_t>();
+  auto* halfway = workspace_.halfway.as<uint16_t>();
   auto* normed = workspace_.normed.as<uint16_t>();
   cuda::LinearChain chain;
   chain.m = step.num_rows;
@@ -220,7 +223,7 @@ Status CudaDecoder::multiply(const Step& step, size_t layer) {
   output.k = static_cast<int>(spec.attention.q_rows());
   output.bias = weights.output_bias.as<uint16_t>();
   output.residual = residual;
-  output.out = residual;
+  output.out = halfway;
   output.norm = weights.mlp_norm.as<uint16_t>();
   output.normed = normed;
 
@@ -240,7 +243,7 @@ Status CudaDecoder::multiply(const Step& step, size_t layer) {
   down.n = spec_.hidden_size;
   down.k = spec.mlp.intermediate_size;
   down.bias = weights.down_bias.as<uint16_t>();
-  down.residual = residual;
+  down.residual = halfway;
   down.out = residual;
 
   if (layer + 1 < spec_.layers.size()) {

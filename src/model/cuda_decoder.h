@@ -17,15 +17,16 @@ namespace bifocal::model {
 // Working memory of a step, by the widths of a model's rows.
 struct CudaWorkspace {
   using Memory = kernels::cuda::DeviceMemory;
-  Memory residual, normed;  // [T, hidden]
-  Memory qkv;               // [T, (H + 2 HK) D]
-  Memory q, attn;           // [T, H D]
-  Memory gate_up;           // [T, 2 I]
-  Memory inner;             // [T, I]
-  Memory picked;            // [R, hidden]
-  Memory logits;            // f32 [R, V]
-  Memory tokens;            // int32 [2, R]: a step reads those of the step before
-  Memory sampling;          // sample_workspace_bytes
+  Memory residual, halfway;  // [T, hidden]; halfway: between a layer's attention and its MLP
+  Memory normed;             // [T, hidden]
+  Memory qkv;                // [T, (H + 2 HK) D]
+  Memory q, attn;            // [T, H D]
+  Memory gate_up;            // [T, 2 I]
+  Memory inner;              // [T, I]
+  Memory picked;             // [R, hidden]
+  Memory logits;             // f32 [R, V]
+  Memory tokens;             // int32 [2, R]: a step reads those of the step before
+  Memory sampling;           // sample_workspace_bytes
 
   static Expected<CudaWorkspace> allocate(const ModelSpec& spec, int max_tokens, int max_logit_rows);
 };

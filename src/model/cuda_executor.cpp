@@ -13,6 +13,7 @@
 #include "kernels/cuda/stamp_time.h"
 #include "kernels/cuda/stream.h"
 #include "model/cuda_decoder.h"
+#include "model/cuda_products.h"
 #include "model/cuda_step.h"
 #include "model/step_check.h"
 
@@ -62,7 +63,7 @@ class CudaExecutor final : public Executor {
   }
 
   Status open(const CudaWeights& weights, const AttentionClasses& classes, const CudaGraphOptions& graphs,
-              const cuda::LinearTable& linear_table);
+              cuda::Linear linear);
 
   int num_pages() const override { return cache_.num_pages(); }
   int page_size() const override { return cache_.page_size(); }
@@ -127,7 +128,7 @@ int64_t max_step_bytes(const attention::PlanLimits& limits, int max_logit_rows, 
 }
 
 Status CudaExecutor::open(const CudaWeights& weights, const AttentionClasses& classes,
-                          const CudaGraphOptions& graphs, const cuda::LinearTable& linear_table) {
+                          const CudaGraphOptions& graphs, cuda::Linear linear) {
   for (cuda::Stream* stream : {&sending_, &stream_, &fetching_}) {
     BIFOCAL_ASSIGN_OR_RETURN(*stream, cuda::make_stream());
   }
@@ -151,13 +152,6 @@ Status CudaExecutor::open(const CudaWeights& weights, const AttentionClasses& cl
     for (cuda::Event* event : {&slot.sent, &slot.computed, &slot.done}) {
       BIFOCAL_ASSIGN_OR_RETURN(*event, cuda::make_event());
     }
-  }
-  cuda::LinearOptions linear_options;
-  linear_options.deterministic = options_.attention.deterministic;
-  linear_options.table = linear_table;
-  BIFOCAL_ASSIGN_OR_RETURN(cuda::Linear linear, cuda::Linear::create(linear_options));
-  if (const size_t choices = linear.table().choices.size(); choices > 0) {
-    log_info("matrix products: {} measured choices", choices);
   }
   decoder_ = std::make_unique<CudaDecoder>(spec_, weights, classes, cache_, *planner_, workspace_,
                                            std::move(linear));
@@ -316,6 +310,25 @@ Status CudaExecutor::fetch(const StepRows& rows, const Slot& slot) {
   return cuda::record(slot.done, fetching_);
 }
 
+Expected<cuda::Linear> make_linear(const ModelSpec& spec, const cuda::LinearTable& table,
+                                   const ExecutorOptions& options) {
+  cuda::LinearOptions linear_options;
+  linear_options.deterministic = options.attention.deterministic;
+  linear_options.table = table;
+  BIFOCAL_ASSIGN_OR_RETURN(cuda::Linear linear, cuda::Linear::create(linear_options));
+  if (const size_t choices = linear.table().choices.size(); choices > 0) {
+    log_info("matrix products: {} measured choices", choices);
+  }
+  if (!linear_options.deterministic) return linear;
+  const auto products = cuda_products(spec, options.limits.max_tokens, options.max_logit_rows);
+  Progress progress("Checking the order of sums", products.size(), "products");
+  for (const CudaProduct& product : products) {
+    linear.prepare(product.product);
+    progress.advance(1);
+  }
+  return linear;
+}
+
 }  // namespace
 
 Expected<std::unique_ptr<Executor>> make_cuda_executor(const ModelSpec& spec, const CudaWeights& weights,
@@ -337,12 +350,14 @@ Expected<std::unique_ptr<Executor>> make_cuda_executor(const ModelSpec& spec, co
                            attention::CudaPlanner::create(router, classes.descs, options.limits));
   BIFOCAL_ASSIGN_OR_RETURN(CudaWorkspace workspace,
                            CudaWorkspace::allocate(spec, options.limits.max_tokens, options.max_logit_rows));
+  // Before the cache takes its memory: what is prepared needs some for a while.
+  BIFOCAL_ASSIGN_OR_RETURN(cuda::Linear linear, make_linear(spec, linear_table, options));
   BIFOCAL_ASSIGN_OR_RETURN(
       kv::CudaKvCache cache,
       kv::CudaKvCache::allocate(kv_layer_shapes(spec), classes.descs.front().page_size, options.num_pages));
   auto executor = std::make_unique<CudaExecutor>(spec, options, std::move(cache), std::move(planner),
                                                  std::move(workspace));
-  BIFOCAL_RETURN_IF_ERROR(executor->open(weights, classes, graphs, linear_table));
+  BIFOCAL_RETURN_IF_ERROR(executor->open(weights, classes, graphs, std::move(linear)));
   return std::unique_ptr<Executor>(std::move(executor));
 }
 

@@ -59,14 +59,14 @@ struct LinearTuneRow {
   double skinny_us = 0.0;
   double first_us = 0.0;
   double best_us = 0.0;
-  std::string best;  // as Linear::describe has it
+  std::string best;  // as LinearMeasured has it
 };
 struct LinearTuning {
   kernels::cuda::LinearTable table;
   std::vector<LinearTuneRow> rows;
 };
-// Times every candidate for the matrix products of a model's layers, for steps of the given numbers of rows
-// and, one for all, for deterministic mode. With a progress bar.
+// Times every candidate for the matrix products of a model's layers, for steps of the given numbers of rows,
+// by default and in deterministic mode. With a progress bar.
 Expected<LinearTuning> tune_cuda_linears(const ModelSpec& spec, const std::vector<int>& rows);
 
 uint64_t cuda_workspace_bytes(const ModelSpec& spec, int max_tokens, int max_logit_rows);

@@ -2,6 +2,7 @@
 
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/cuda/linear.h"
@@ -16,6 +17,7 @@ struct CublasLt::Library {
   decltype(&cublasLtMatmul) matmul = nullptr;
   decltype(&cublasLtMatmulAlgoGetHeuristic) get_heuristic = nullptr;
   decltype(&cublasLtMatmulAlgoConfigGetAttribute) get_config = nullptr;
+  decltype(&cublasLtMatmulAlgoConfigSetAttribute) set_config = nullptr;
   decltype(&cublasLtMatmulDescInit_internal) init_desc = nullptr;
   decltype(&cublasLtMatmulDescSetAttribute) set_desc = nullptr;
   decltype(&cublasLtMatrixLayoutInit_internal) init_layout = nullptr;
@@ -90,6 +92,12 @@ cublasLtMatmulAlgo_t to_library(const CublasLtAlgorithm& algorithm) {
   return algo;
 }
 
+CublasLtAlgorithm from_library(const cublasLtMatmulAlgo_t& algo) {
+  CublasLtAlgorithm algorithm;
+  std::memcpy(algorithm.data(), &algo, sizeof(algorithm));
+  return algorithm;
+}
+
 }  // namespace
 
 Expected<CublasLt> CublasLt::load() {
@@ -102,6 +110,7 @@ Expected<CublasLt> CublasLt::load() {
   library->find(lib->matmul, "cublasLtMatmul");
   library->find(lib->get_heuristic, "cublasLtMatmulAlgoGetHeuristic");
   library->find(lib->get_config, "cublasLtMatmulAlgoConfigGetAttribute");
+  library->find(lib->set_config, "cublasLtMatmulAlgoConfigSetAttribute");
   library->find(lib->init_desc, "cublasLtMatmulDescInit_internal");
   library->find(lib->set_desc, "cublasLtMatmulDescSetAttribute");
   library->find(lib->init_layout, "cublasLtMatrixLayoutInit_internal");
@@ -123,6 +132,32 @@ uint64_t CublasLt::version() const {
 
 Expected<std::vector<CublasLtAlgorithm>> CublasLt::candidates(const LinearArgs& args, bool split_k,
                                                               int count) const {
+  // Parts of K are added in f32 or not at all: the other schemes round each part to the result's type.
+  const auto cut = propose(args, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, count);
+  auto proposed = split_k ? cut : propose(args, CUBLASLT_REDUCTION_SCHEME_NONE, count);
+  if (!proposed.ok() || !cut.ok()) return proposed;
+  // Where the library would cut K, small tiles only come with that, and without it they are often faster.
+  std::vector<CublasLtAlgorithm> algorithms = *std::move(proposed);
+  for (const CublasLtAlgorithm& algorithm : *cut) {
+    const auto whole = uncut(algorithm);
+    if (!whole || std::find(algorithms.begin(), algorithms.end(), *whole) != algorithms.end()) continue;
+    algorithms.push_back(*whole);
+  }
+  return algorithms;
+}
+
+std::optional<CublasLtAlgorithm> CublasLt::uncut(const CublasLtAlgorithm& algorithm) const {
+  cublasLtMatmulAlgo_t algo = to_library(algorithm);
+  const auto set = [&](cublasLtMatmulAlgoConfigAttributes_t attribute, uint32_t value) {
+    return library_->set_config(&algo, attribute, &value, sizeof(value)) == CUBLAS_STATUS_SUCCESS;
+  };
+  if (!set(CUBLASLT_ALGO_CONFIG_SPLITK_NUM, 1)) return std::nullopt;
+  if (!set(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, CUBLASLT_REDUCTION_SCHEME_NONE)) return std::nullopt;
+  return from_library(algo);
+}
+
+Expected<std::vector<CublasLtAlgorithm>> CublasLt::propose(const LinearArgs& args, uint32_t schemes,
+                                                           int count) const {
   const Library& lib = *library_;
   Problem problem;
   BIFOCAL_RETURN_IF_ERROR(describe_problem(lib, args, &problem));
@@ -133,8 +168,6 @@ Expected<std::vector<CublasLtAlgorithm>> CublasLt::candidates(const LinearArgs& 
   BIFOCAL_RETURN_IF_ERROR(to_status(lib.set_preference(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                        &workspace, sizeof(workspace)),
                                     "stating a preference"));
-  // Parts of K are added in f32 or not at all: the other schemes round each part to the result's type.
-  const uint32_t schemes = split_k ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
   BIFOCAL_RETURN_IF_ERROR(to_status(
       lib.set_preference(&preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof(schemes)),
       "stating a preference"));
@@ -146,9 +179,7 @@ Expected<std::vector<CublasLtAlgorithm>> CublasLt::candidates(const LinearArgs& 
   std::vector<CublasLtAlgorithm> algorithms;
   for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < num_found; ++i) {
     const auto& result = found[static_cast<size_t>(i)];
-    if (result.state != CUBLAS_STATUS_SUCCESS) continue;
-    CublasLtAlgorithm& algorithm = algorithms.emplace_back();
-    std::memcpy(algorithm.data(), &result.algo, sizeof(algorithm));
+    if (result.state == CUBLAS_STATUS_SUCCESS) algorithms.push_back(from_library(result.algo));
   }
   if (algorithms.empty()) {
     return unsupported("cuBLASLt has no algorithm for M " + std::to_string(args.m) + ", N " +

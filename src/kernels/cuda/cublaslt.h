@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,8 @@ class CublasLt {
 
   uint64_t version() const;
 
-  // What the library proposes for a shape, best guess first; without split-K where asked.
+  // What the library proposes for a shape, best guess first, with split-K or without, `count` at most; behind
+  // that its proposals with split-K, made to go along the whole of K. Some of those may not run.
   Expected<std::vector<CublasLtAlgorithm>> candidates(const LinearArgs& args, bool split_k, int count) const;
 
   // workspace: kWorkspaceBytes, 256-byte aligned.
@@ -38,6 +40,11 @@ class CublasLt {
   std::string describe(const CublasLtAlgorithm& algorithm) const;
 
  private:
+  // reduction schemes: a mask of what may add parts of K.
+  Expected<std::vector<CublasLtAlgorithm>> propose(const LinearArgs& args, uint32_t reduction_schemes,
+                                                   int count) const;
+  std::optional<CublasLtAlgorithm> uncut(const CublasLtAlgorithm& algorithm) const;
+
   struct Library;
   explicit CublasLt(std::unique_ptr<Library> library);
   std::unique_ptr<Library> library_;

@@ -1,5 +1,6 @@
 #include "kernels/cuda/linear.h"
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <tuple>
@@ -7,7 +8,9 @@
 #include "base/log.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/linear_in_order.h"
 #include "kernels/cuda/linear_measure.h"
+#include "kernels/cuda/order_check.h"
 #include "kernels/cuda/skinny_chain.h"
 #include "kernels/cuda/skinny_gemm.h"
 
@@ -18,9 +21,7 @@ namespace {
 // gate, which saves a kernel, further.
 constexpr int kSkinnyRuleM = 16;
 constexpr int kSkinnyGatedRuleM = 32;
-constexpr int kDeterministicM = 128;  // what one algorithm for every M is guessed for
-// What it is measured for: 3,500 tokens in and 1,500 out, 32 requests at a time, prompts by 2,048.
-constexpr std::array<TimedRows, 2> kDeterministicMix = {{{32, 28.0}, {2048, 1.0}}};
+constexpr int kOneForAllM = 128;  // what one algorithm for every M is guessed for
 
 // What an algorithm must be able to do, beside the shape.
 enum class Flavour : uint8_t { plain, bias, f32 };
@@ -69,13 +70,11 @@ Expected<DeviceMemory> zeros(int64_t bytes) {
 struct Linear::State {
   State(CublasLt library, LinearOptions chosen) : cublaslt(std::move(library)), options(std::move(chosen)) {}
 
-  int bucket(int m) const { return options.deterministic ? 0 : linear_bucket(m); }
-
   const LinearChoice* measured(int m, int n, int k, bool gated) const {
-    return options.table.find({bucket(m), n, k, gated});
+    return options.table.find({linear_bucket(m), n, k, gated});
   }
 
-  // One algorithm for every M must be one that serves every M, so none of this when deterministic.
+  // A tile of the skinny product adds parts of K that depend on the whole shape, so none when deterministic.
   bool takes_skinny(int m, int n, int k, bool gated) const {
     const bool serves = gated ? skinny_serves_gated(m, n / 2, k) : skinny_serves(m, n, k);
     if (options.deterministic || !serves) return false;
@@ -84,6 +83,7 @@ struct Linear::State {
     return m <= (gated ? kSkinnyGatedRuleM : kSkinnyRuleM);
   }
 
+  // A chain multiplies sums by a norm's factor where others multiply x, so none when deterministic.
   bool takes_chain(const LinearChain& chain) const {
     return options.chains && !options.deterministic && skinny_chain_serves(chain);
   }
@@ -92,21 +92,48 @@ struct Linear::State {
   Expected<CublasLtAlgorithm> algorithm(const LinearArgs& args, bool gated) {
     const Flavour flavour = flavour_of(args);
     if (const LinearChoice* choice = measured(args.m, args.n, args.k, gated);
-        choice != nullptr && choice->kind == LinearKind::cublaslt && flavour == Flavour::plain) {
+        !options.deterministic && choice != nullptr && choice->kind == LinearKind::cublaslt &&
+        flavour == Flavour::plain) {
       return choice->algorithm;
     }
-    const auto key = std::make_tuple(bucket(args.m), args.n, args.k, flavour);
+    const int bucket = options.deterministic ? 0 : linear_bucket(args.m);
+    const auto key = std::make_tuple(bucket, args.n, args.k, flavour);
     if (const auto known = guesses.find(key); known != guesses.end()) return known->second;
     LinearArgs typical = args;
-    typical.m = options.deterministic ? kDeterministicM : bucket(args.m);
+    typical.m = options.deterministic ? kOneForAllM : bucket;
     BIFOCAL_ASSIGN_OR_RETURN(const auto found, cublaslt.candidates(typical, !options.deterministic, 1));
     guesses[key] = found.front();
     return found.front();
   }
 
-  Status run_cublaslt(const LinearArgs& args, bool gated, const LaunchOptions& launch) {
-    BIFOCAL_ASSIGN_OR_RETURN(const CublasLtAlgorithm chosen, algorithm(args, gated));
+  Status run_cublaslt(const LinearArgs& args, const CublasLtAlgorithm& chosen, const LaunchOptions& launch) {
     return cublaslt.run(args, chosen, cublaslt_workspace.as<void>(), launch);
+  }
+
+  bool takes_link(const LinearArgs& args) const {
+    return args.m <= kChainMaxM && args.out_dtype == DType::bf16 && in_order.has(args);
+  }
+
+  // A prepared product of deterministic mode.
+  Status run_in_order(const LinearArgs& args, const LaunchOptions& launch) {
+    if (args.residual != nullptr && args.residual == args.out) {
+      return invalid_argument("a deterministic product can't add to its residual in place");
+    }
+    if (takes_link(args)) return run_link(args, chain_workspace.as<void>(), num_sms, launch);
+    BIFOCAL_ASSIGN_OR_RETURN(const LinearChoice choice, in_order.choice(args));
+    if (choice.kind == LinearKind::cublaslt) return run_cublaslt(args, choice.algorithm, launch);
+    return run_skinny(args, skinny_workspace.as<void>(), num_sms, launch);
+  }
+
+  // gated: of run_gated.
+  Status run_product(const LinearArgs& args, bool gated, const LaunchOptions& launch) {
+    if (in_order.has(args)) return run_in_order(args, launch);
+    BIFOCAL_ASSIGN_OR_RETURN(const CublasLtAlgorithm chosen, algorithm(args, gated));
+    return run_cublaslt(args, chosen, launch);
+  }
+
+  OrderedDevice device_of() const {
+    return {&cublaslt, num_sms, skinny_workspace.as<void>(), cublaslt_workspace.as<void>()};
   }
 
   CublasLt cublaslt;
@@ -117,6 +144,7 @@ struct Linear::State {
   DeviceMemory chain_workspace;
   DeviceMemory cublaslt_workspace;
   std::map<std::tuple<int, int, int, Flavour>, CublasLtAlgorithm> guesses;
+  InOrderProducts in_order;
 };
 
 Expected<Linear> Linear::create(const LinearOptions& options) {
@@ -148,7 +176,7 @@ Status Linear::run(const LinearArgs& args, const LaunchOptions& launch) {
   if (state_->takes_skinny(args.m, args.n, args.k, false)) {
     return run_skinny(args, state_->skinny_workspace.as<void>(), state_->num_sms, launch);
   }
-  return state_->run_cublaslt(args, false, launch);
+  return state_->run_product(args, false, launch);
 }
 
 Status Linear::run_gated(const GatedLinearArgs& args, const LaunchOptions& launch) {
@@ -164,7 +192,7 @@ Status Linear::run_gated(const GatedLinearArgs& args, const LaunchOptions& launc
   product.k = args.k;
   product.bias = args.bias;
   product.out = args.wide;
-  BIFOCAL_RETURN_IF_ERROR(state_->run_cublaslt(product, true, launch));
+  BIFOCAL_RETURN_IF_ERROR(state_->run_product(product, true, launch));
   SiluMul gate;
   gate.gate_up = args.wide;
   gate.out = args.out;
@@ -194,34 +222,44 @@ Status Linear::run_chain(const LinearChain& chain, const LaunchOptions& launch) 
   return {};
 }
 
+void Linear::prepare(const LinearProduct& product) {
+  if (!state_->options.deterministic) return;
+  const Status status = state_->in_order.prepare(product, state_->options.table, state_->device_of());
+  if (status.ok()) return;
+  log_warn("deterministic products of N {}, K {}: one algorithm for every number of rows, since {}",
+           product.n, product.k, status.message());
+}
+
 std::string Linear::describe(int m, int n, int k, bool gated) {
   if (state_->takes_skinny(m, n, k, gated)) return "skinny";
   LinearArgs args;
   args.m = m;
   args.n = n;
   args.k = k;
+  if (state_->takes_link(args)) return "one link";
+  if (state_->in_order.has(args)) {
+    const auto choice = state_->in_order.choice(args);
+    if (!choice.ok()) return choice.status().message();
+    return choice->kind == LinearKind::skinny ? "skinny" : state_->cublaslt.describe(choice->algorithm);
+  }
   const auto algorithm = state_->algorithm(args, gated);
   return algorithm.ok() ? state_->cublaslt.describe(*algorithm) : algorithm.status().message();
 }
 
 Expected<LinearMeasured> Linear::measure(int m, int n, int k, bool gated) {
   State& state = *state_;
-  LinearCandidates candidates;
-  candidates.rows = {{m, 1.0}};
-  candidates.guess_rows = {m, m / 2 + 1, 2 * m};
-  candidates.n = n;
-  candidates.k = k;
-  candidates.gated = gated;
-  candidates.deterministic = state.options.deterministic;
-  if (candidates.deterministic) {
-    candidates.rows.assign(kDeterministicMix.begin(), kDeterministicMix.end());
-    candidates.guess_rows = {kDeterministicM, 16, 32, 64, 256, 512, 2048};
-  }
-  candidates.num_sms = state.num_sms;
-  candidates.skinny_workspace = state.skinny_workspace.as<void>();
-  candidates.cublaslt_workspace = state.cublaslt_workspace.as<void>();
-  BIFOCAL_ASSIGN_OR_RETURN(LinearMeasured measured, measure_linear(candidates, state.cublaslt));
-  measured.choice.shape.m_bucket = state.bucket(m);
+  const LinearProduct product{m, n, k, gated};
+  const auto time = [&]() -> Expected<LinearMeasured> {
+    if (state.options.deterministic) return measure_in_order(product, state.device_of());
+    LinearCandidates candidates;
+    candidates.product = product;
+    candidates.guess_rows = {m, m / 2 + 1, 2 * m};
+    candidates.num_sms = state.num_sms;
+    candidates.skinny_workspace = state.skinny_workspace.as<void>();
+    candidates.cublaslt_workspace = state.cublaslt_workspace.as<void>();
+    return measure_linear(candidates, state.cublaslt);
+  };
+  BIFOCAL_ASSIGN_OR_RETURN(const LinearMeasured measured, time());
   state.options.table.device = state.device;
   state.options.table.cublaslt_version = state.cublaslt.version();
   state.options.table.add(measured.choice);

@@ -11,14 +11,15 @@
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/launch_options.h"
 #include "kernels/cuda/linear_measure.h"
+#include "kernels/cuda/linear_product.h"
 #include "kernels/cuda/linear_table.h"
 #include "tensor/dtype.h"
 
 namespace bifocal::kernels::cuda {
 
-// out = x W' (+ bias) (+ residual), f32 accumulation. The result is rounded once, but some of cuBLASLt's
-// algorithms round the product before they add the residual. Pointers are device memory, 16-byte aligned; K
-// is a multiple of 8.
+// out = x W' (+ bias) (+ residual), f32 accumulation. The result is rounded once, but where the residual is
+// out, many of cuBLASLt's algorithms round the product before they add it. Pointers are device memory,
+// 16-byte aligned; K is a multiple of 8.
 struct LinearArgs {
   const uint16_t* x = nullptr;  // bf16 [M, K]
   const uint16_t* w = nullptr;  // bf16 [N, K], as checkpoints keep it
@@ -26,7 +27,7 @@ struct LinearArgs {
   int n = 0;
   int k = 0;
   const uint16_t* bias = nullptr;      // bf16 [N] or null
-  const uint16_t* residual = nullptr;  // bf16 [M, N] or null; may be out
+  const uint16_t* residual = nullptr;  // bf16 [M, N] or null; may be out, but not in deterministic mode
   void* out = nullptr;                 // [M, N]
   DType out_dtype = DType::bf16;       // or f32, then without bias and residual
 };
@@ -71,7 +72,8 @@ struct LinearChain {
 };
 
 struct LinearOptions {
-  // One algorithm without split-K for each (N, K), whatever M is: a row's bits do not depend on the others.
+  // A row's bits do not depend on the others: sums go along the whole of K in one order, whatever M is, in
+  // products that have been prepared. Others take one of cuBLASLt's algorithms without split-K for every M.
   bool deterministic = false;
   LinearTable table;   // measured choices; what it lacks is chosen by rule, or all if it is of another device
   bool chains = true;  // false: link by link whatever the shape
@@ -86,6 +88,11 @@ class Linear {
   Linear& operator=(Linear&&) noexcept;
   ~Linear();
 
+  // For deterministic mode, before any product is run: finds for every number of rows an algorithm whose bits
+  // are the same as all others' (OrderCheck), the table's or the fastest. What can't be prepared is said in
+  // the log. Takes scratch for the operands and synchronises; without deterministic mode it does nothing.
+  void prepare(const LinearProduct& product);
+
   // Neither allocates device memory nor synchronises; all can be captured. Weights are read before the
   // kernel ahead has ended (LaunchOptions::programmatic), so that kernel must not write them.
   Status run(const LinearArgs& args, const LaunchOptions& launch);
@@ -95,11 +102,11 @@ class Linear {
   Status run_chain(const LinearChain& chain, const LaunchOptions& launch);
 
   // The kind that run takes for a shape, for logs: "cublaslt 66 tile 15 stages 35 split 3 scheme 2",
-  // "skinny".
+  // "skinny", "one link".
   std::string describe(int m, int n, int k, bool gated = false);
 
   // Times every candidate for a shape, with weights that no cache holds, and adds the fastest to the table;
-  // in deterministic mode one for every M, by few and by many rows. gated: of run_gated, with N = 2 I.
+  // in deterministic mode the fastest whose bits are those of every M. gated: of run_gated, with N = 2 I.
   // Allocates scratch and synchronises.
   Expected<LinearMeasured> measure(int m, int n, int k, bool gated);
   const LinearTable& table() const;

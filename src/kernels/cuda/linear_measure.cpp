@@ -1,9 +1,8 @@
 #include "kernels/cuda/linear_measure.h"
 
 #include <algorithm>
-#include <array>
 #include <functional>
-#include <limits>
+#include <vector>
 
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/linear.h"
@@ -14,7 +13,10 @@ namespace {
 
 constexpr int kGuesses = 12;  // of cuBLASLt
 constexpr size_t kColdBytes = size_t{256} << 20;
-constexpr int kReplays = 5;
+constexpr size_t kMostCalls = 64;   // of a graph
+constexpr int kReadingRows = 1024;  // beyond, it hardly matters where weights come from
+constexpr size_t kReplays = 7;      // of so few rows, and
+constexpr size_t kLongReplays = 3;  // of more
 
 // A stream, a graph captured on it and two events.
 class GraphTimer {
@@ -37,7 +39,7 @@ class GraphTimer {
   }
 
   // Microseconds of a replay, the median.
-  Expected<double> time(const std::function<Status(cudaStream_t)>& record) {
+  Expected<double> time(size_t replays, const std::function<Status(cudaStream_t)>& record) {
     BIFOCAL_RETURN_IF_ERROR(
         to_status(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capturing"));
     const Status recorded = record(stream_);
@@ -45,7 +47,7 @@ class GraphTimer {
     BIFOCAL_RETURN_IF_ERROR(recorded);
     BIFOCAL_RETURN_IF_ERROR(to_status(captured, "capturing"));
     BIFOCAL_RETURN_IF_ERROR(to_status(cudaGraphInstantiate(&exec_, graph_, 0), "building a graph"));
-    std::array<double, kReplays> times{};
+    std::vector<double> times(replays);
     for (double& us : times) {
       BIFOCAL_RETURN_IF_ERROR(to_status(cudaEventRecord(events_[0], stream_), "timing"));
       BIFOCAL_RETURN_IF_ERROR(to_status(cudaGraphLaunch(exec_, stream_), "launching a graph"));
@@ -56,7 +58,7 @@ class GraphTimer {
       us = static_cast<double>(ms) * 1e3;
     }
     std::sort(times.begin(), times.end());
-    return times[kReplays / 2];
+    return times[replays / 2];
   }
 
  private:
@@ -82,17 +84,23 @@ class Product {
  public:
   static Expected<Product> make(const LinearCandidates& candidates) {
     Product product(candidates);
-    int most = 0;
-    for (const TimedRows& rows : candidates.rows) most = std::max(most, rows.m);
     const auto bytes = [](int rows, int columns) {
       return static_cast<size_t>(rows) * static_cast<size_t>(columns) * 2;
     };
-    const size_t weight_bytes = bytes(candidates.n, candidates.k);
-    product.copies_ = std::max<size_t>(2, kColdBytes / weight_bytes);
+    const size_t weight_bytes = bytes(candidates.product.n, candidates.product.k);
+    const bool reading = candidates.product.max_m <= kReadingRows;
+    product.replays_ = reading ? kReplays : kLongReplays;
+    product.copies_ = reading ? std::clamp<size_t>(kColdBytes / weight_bytes, 2, kMostCalls) : 1;
     BIFOCAL_ASSIGN_OR_RETURN(product.weights_, DeviceMemory::allocate(product.copies_ * weight_bytes));
-    BIFOCAL_ASSIGN_OR_RETURN(product.x_, DeviceMemory::allocate(bytes(most, candidates.k)));
-    BIFOCAL_ASSIGN_OR_RETURN(product.out_, DeviceMemory::allocate(bytes(most, candidates.n)));
-    BIFOCAL_ASSIGN_OR_RETURN(product.inner_, DeviceMemory::allocate(bytes(most, candidates.n)));
+    BIFOCAL_ASSIGN_OR_RETURN(product.x_,
+                             DeviceMemory::allocate(bytes(candidates.product.max_m, candidates.product.k)));
+    const size_t out_bytes = (candidates.product.out_dtype == DType::f32 ? 2 : 1) *
+                             bytes(candidates.product.max_m, candidates.product.n);
+    BIFOCAL_ASSIGN_OR_RETURN(product.out_, DeviceMemory::allocate(out_bytes));
+    BIFOCAL_ASSIGN_OR_RETURN(product.inner_,
+                             DeviceMemory::allocate(bytes(candidates.product.max_m, candidates.product.n)));
+    BIFOCAL_ASSIGN_OR_RETURN(product.bias_, DeviceMemory::allocate(bytes(1, candidates.product.n)));
+    BIFOCAL_RETURN_IF_ERROR(fill(product.bias_));
     BIFOCAL_RETURN_IF_ERROR(fill(product.weights_));
     BIFOCAL_RETURN_IF_ERROR(fill(product.x_));
     BIFOCAL_RETURN_IF_ERROR(to_status(cudaDeviceSynchronize(), "filling weights"));
@@ -104,17 +112,23 @@ class Product {
     args.x = x_.as<uint16_t>();
     args.w = weights_.as<uint16_t>();
     args.m = m;
-    args.n = candidates_->n;
-    args.k = candidates_->k;
+    args.n = candidates_->product.n;
+    args.k = candidates_->product.k;
+    args.bias = candidates_->product.bias ? bias_.as<uint16_t>() : nullptr;
     args.out = out_.as<void>();
+    args.out_dtype = candidates_->product.out_dtype;
     return args;
   }
 
-  Expected<double> skinny_us(int m) const {
-    return time(m, [&](const LinearArgs& args, LaunchOptions launch) {
+  Expected<double> skinny_us() const {
+    const bool fused = candidates_->product.gated && candidates_->admits == nullptr;
+    return time([&](const LinearArgs& args, LaunchOptions launch) {
       launch.programmatic = true;  // as a decode step launches it
       void* workspace = candidates_->skinny_workspace;
-      if (!candidates_->gated) return run_skinny(args, workspace, candidates_->num_sms, launch);
+      if (!fused) {
+        BIFOCAL_RETURN_IF_ERROR(run_skinny(args, workspace, candidates_->num_sms, launch));
+        return gate(args.m, launch);
+      }
       GatedLinearArgs gated;
       gated.x = args.x;
       gated.w = args.w;
@@ -126,30 +140,34 @@ class Product {
     });
   }
 
-  Expected<double> cublaslt_us(int m, const CublasLt& cublaslt, const CublasLtAlgorithm& algorithm) const {
-    return time(m, [&](const LinearArgs& args, const LaunchOptions& launch) -> Status {
+  Expected<double> cublaslt_us(const CublasLt& cublaslt, const CublasLtAlgorithm& algorithm) const {
+    return time([&](const LinearArgs& args, const LaunchOptions& launch) -> Status {
       BIFOCAL_RETURN_IF_ERROR(cublaslt.run(args, algorithm, candidates_->cublaslt_workspace, launch));
-      if (!candidates_->gated) return {};
-      SiluMul gate;
-      gate.gate_up = out_.as<uint16_t>();
-      gate.out = inner_.as<uint16_t>();
-      gate.num_rows = args.m;
-      gate.dim = args.n / 2;
-      return silu_mul(gate, launch);
+      return gate(args.m, launch);
     });
   }
 
  private:
   explicit Product(const LinearCandidates& candidates) : candidates_(&candidates) {}
 
-  Expected<double> time(int m,
-                        const std::function<Status(const LinearArgs&, const LaunchOptions&)>& run) const {
+  // What is behind the product of a gated one.
+  Status gate(int m, const LaunchOptions& launch) const {
+    if (!candidates_->product.gated) return {};
+    SiluMul gate;
+    gate.gate_up = out_.as<uint16_t>();
+    gate.out = inner_.as<uint16_t>();
+    gate.num_rows = m;
+    gate.dim = candidates_->product.n / 2;
+    return silu_mul(gate, launch);
+  }
+
+  Expected<double> time(const std::function<Status(const LinearArgs&, const LaunchOptions&)>& run) const {
     GraphTimer timer;
     BIFOCAL_RETURN_IF_ERROR(timer.open());
-    BIFOCAL_ASSIGN_OR_RETURN(const double us, timer.time([&](cudaStream_t stream) -> Status {
+    BIFOCAL_ASSIGN_OR_RETURN(const double us, timer.time(replays_, [&](cudaStream_t stream) -> Status {
       LaunchOptions launch;
       launch.stream = stream;
-      LinearArgs product = args(m);
+      LinearArgs product = args(candidates_->product.max_m);
       const size_t elements = static_cast<size_t>(product.n) * static_cast<size_t>(product.k);
       for (size_t copy = 0; copy < copies_; ++copy, product.w += elements) {
         BIFOCAL_RETURN_IF_ERROR(run(product, launch));
@@ -161,7 +179,8 @@ class Product {
 
   const LinearCandidates* candidates_;
   size_t copies_ = 0;
-  DeviceMemory weights_, x_, out_, inner_;
+  size_t replays_ = 0;
+  DeviceMemory weights_, x_, bias_, out_, inner_;
 };
 
 // What cuBLASLt proposes for any of the numbers of rows, each algorithm once.
@@ -170,7 +189,7 @@ Expected<std::vector<CublasLtAlgorithm>> guesses_of(const LinearCandidates& cand
   std::vector<CublasLtAlgorithm> all;
   for (const int m : candidates.guess_rows) {
     BIFOCAL_ASSIGN_OR_RETURN(const auto guesses,
-                             cublaslt.candidates(product.args(m), !candidates.deterministic, kGuesses));
+                             cublaslt.candidates(product.args(m), candidates.admits == nullptr, kGuesses));
     for (const CublasLtAlgorithm& guess : guesses) {
       if (std::find(all.begin(), all.end(), guess) == all.end()) all.push_back(guess);
     }
@@ -178,50 +197,51 @@ Expected<std::vector<CublasLtAlgorithm>> guesses_of(const LinearCandidates& cand
   return all;
 }
 
-bool serves(const LinearCandidates& candidates, int m) {
-  return candidates.gated ? skinny_serves_gated(m, candidates.n / 2, candidates.k)
-                          : skinny_serves(m, candidates.n, candidates.k);
+bool skinny_is_candidate(const LinearCandidates& c) {
+  const LinearProduct& p = c.product;
+  return p.gated && c.admits == nullptr ? skinny_serves_gated(p.max_m, p.n / 2, p.k)
+                                        : skinny_serves(p.max_m, p.n, p.k);
 }
 
 }  // namespace
 
 Expected<LinearMeasured> measure_linear(const LinearCandidates& candidates, const CublasLt& cublaslt) {
   BIFOCAL_ASSIGN_OR_RETURN(const Product product, Product::make(candidates));
+  const LinearProduct& shape = candidates.product;
   LinearMeasured measured;
-  double least = std::numeric_limits<double>::infinity();
-  // Of a candidate: its time for the first number of rows, 0 where it doesn't run.
-  const auto offer = [&](LinearKind kind, const CublasLtAlgorithm& algorithm,
-                         const std::function<Expected<double>(int)>& time) {
-    double score = 0.0;
-    double first = 0.0;
-    for (const TimedRows& rows : candidates.rows) {
-      const Expected<double> us = time(rows.m);
-      if (!us.ok()) return 0.0;
-      if (first == 0.0) first = *us;
-      score += rows.weight * *us;
-    }
-    if (score < least) {
-      least = score;
-      measured.choice.kind = kind;
-      measured.choice.algorithm = algorithm;
-      measured.choice.us = first;
-    }
-    return first;
+  std::vector<LinearChoice> timed;
+  // Its time; 0 where it doesn't run.
+  const auto offer = [&](LinearKind kind, const CublasLtAlgorithm& algorithm, const Expected<double>& us) {
+    if (!us.ok()) return 0.0;
+    LinearChoice& choice = timed.emplace_back();
+    choice.kind = kind;
+    choice.algorithm = algorithm;
+    choice.us = *us;
+    return *us;
   };
-  const bool all_skinny = std::all_of(candidates.rows.begin(), candidates.rows.end(),
-                                      [&](const TimedRows& rows) { return serves(candidates, rows.m); });
-  if (!candidates.deterministic && all_skinny) {
-    measured.skinny_us = offer(LinearKind::skinny, {}, [&](int m) { return product.skinny_us(m); });
+  if (skinny_is_candidate(candidates)) {
+    measured.skinny_us = offer(LinearKind::skinny, {}, product.skinny_us());
   }
   BIFOCAL_ASSIGN_OR_RETURN(const auto guesses, guesses_of(candidates, product, cublaslt));
   for (const CublasLtAlgorithm& algorithm : guesses) {
-    const double us = offer(LinearKind::cublaslt, algorithm,
-                            [&](int m) { return product.cublaslt_us(m, cublaslt, algorithm); });
+    const double us = offer(LinearKind::cublaslt, algorithm, product.cublaslt_us(cublaslt, algorithm));
     if (measured.first_us == 0.0) measured.first_us = us;
   }
-  if (measured.choice.us == 0.0) return unavailable("no matrix product ran for this shape");
-  measured.choice.shape = {0, candidates.n, candidates.k, candidates.gated};
-  return measured;
+  std::stable_sort(timed.begin(), timed.end(),
+                   [](const LinearChoice& a, const LinearChoice& b) { return a.us < b.us; });
+  for (const LinearChoice& choice : timed) {
+    if (candidates.admits != nullptr) {
+      BIFOCAL_ASSIGN_OR_RETURN(const bool admitted, candidates.admits(choice));
+      if (!admitted) continue;
+    }
+    measured.choice = choice;
+    measured.choice.shape = {linear_bucket(shape.max_m), shape.n, shape.k, shape.gated,
+                             candidates.admits != nullptr};
+    measured.best = choice.kind == LinearKind::skinny ? "skinny" : cublaslt.describe(choice.algorithm);
+    return measured;
+  }
+  return unsupported("no matrix product ran, or none was admitted, for M " + std::to_string(shape.max_m) +
+                     ", N " + std::to_string(shape.n) + ", K " + std::to_string(shape.k));
 }
 
 }  // namespace bifocal::kernels::cuda

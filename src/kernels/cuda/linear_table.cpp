@@ -39,11 +39,13 @@ Expected<int> required_int(const JsonReader& reader, std::string_view key, int m
 Expected<LinearChoice> parse_choice(const JsonValue& value, const std::string& path) {
   BIFOCAL_ASSIGN_OR_RETURN(const JsonReader reader, JsonReader::open(value, path));
   LinearChoice choice;
-  BIFOCAL_ASSIGN_OR_RETURN(choice.shape.m_bucket, required_int(reader, "m_bucket", 0));
+  BIFOCAL_ASSIGN_OR_RETURN(choice.shape.m_bucket, required_int(reader, "m_bucket", 1));
   BIFOCAL_ASSIGN_OR_RETURN(choice.shape.n, required_int(reader, "n", 1));
   BIFOCAL_ASSIGN_OR_RETURN(choice.shape.k, required_int(reader, "k", 1));
   BIFOCAL_ASSIGN_OR_RETURN(const auto gated, reader.get_bool("gated"));
   choice.shape.gated = gated.value_or(false);
+  BIFOCAL_ASSIGN_OR_RETURN(const auto in_order, reader.get_bool("in_order"));
+  choice.shape.in_order = in_order.value_or(false);
   BIFOCAL_ASSIGN_OR_RETURN(const auto us, reader.get_number("us", 0.0, 1e12));
   choice.us = us.value_or(0.0);
   BIFOCAL_ASSIGN_OR_RETURN(const auto kind, reader.get_string("kind", 16));
@@ -91,6 +93,7 @@ std::string to_json(const LinearTable& table) {
     json.begin_object();
     json.member("m_bucket", choice.shape.m_bucket).member("n", choice.shape.n).member("k", choice.shape.k);
     if (choice.shape.gated) json.member("gated", true);
+    if (choice.shape.in_order) json.member("in_order", true);
     json.member("kind", skinny ? "skinny" : "cublaslt");
     if (!skinny) json.member("algorithm", to_hex(choice.algorithm));
     json.member("us", choice.us).end_object();

@@ -15,10 +15,11 @@ enum class LinearKind : uint8_t { cublaslt, skinny };
 
 // A product's shape: what a choice is made for. Gated: N is 2 I, and the gate is part of what was measured.
 struct LinearShape {
-  int m_bucket = 0;  // serves M in (m_bucket / 2, m_bucket]; 0: every M, of deterministic mode
+  int m_bucket = 0;  // serves M in (m_bucket / 2, m_bucket]
   int n = 0;
   int k = 0;
   bool gated = false;
+  bool in_order = false;  // of deterministic mode: sums along the whole of K in one order (OrderCheck)
   bool operator==(const LinearShape&) const = default;
 };
 

@@ -16,6 +16,12 @@
 #define REQUIRE_GPU() \
   if (const auto device = current_device(); !device.ok()) GTEST_SKIP() << device.status().message()
 
+// linear: an Expected<Linear>.
+#define REQUIRE_CUBLASLT(linear)                                             \
+  if (!(linear).ok() && (linear).status().code() == StatusCode::unavailable) \
+    GTEST_SKIP() << (linear).status().message();                             \
+  ASSERT_TRUE((linear).ok()) << (linear).status().message()
+
 namespace bifocal::kernels::cuda {
 
 template <class T>

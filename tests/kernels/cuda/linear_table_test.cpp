@@ -14,7 +14,7 @@ LinearTable example() {
   choice.kind = LinearKind::skinny;
   choice.us = 20.5;
   table.add(choice);
-  choice.shape.m_bucket = 0;
+  choice.shape.in_order = true;
   choice.kind = LinearKind::cublaslt;
   choice.algorithm = {0xFFFFFFFFFFFFFFFFULL, 1, 2, 3, 4, 5, 6, 0x0123456789ABCDEFULL};
   table.add(choice);
@@ -39,8 +39,8 @@ TEST(LinearTable, ReadsBackWhatItWrites) {
   ASSERT_EQ(read->choices.size(), 3U);
   EXPECT_EQ(read->find({16, 5120, 8192})->kind, LinearKind::skinny);
   EXPECT_EQ(read->find({16, 5120, 8192})->us, 20.5);
-  EXPECT_EQ(read->find({0, 5120, 8192})->algorithm, table.choices[1].algorithm);
-  EXPECT_NE(read->find({0, 5120, 8192, true}), nullptr);
+  EXPECT_EQ(read->find({16, 5120, 8192, false, true})->algorithm, table.choices[1].algorithm);
+  EXPECT_NE(read->find({16, 5120, 8192, true, true}), nullptr);
   EXPECT_EQ(read->find({32, 5120, 8192}), nullptr);
   EXPECT_EQ(read->find({16, 5120, 8192, true}), nullptr);
 }
@@ -64,10 +64,12 @@ TEST(LinearTable, RefusesWhatIsNoTable) {
   ASSERT_TRUE(parse_linear_table(with_choices(algorithm + digits + "\"}]")).ok());
   for (const std::string& text :
        {std::string(""), std::string("{}"), std::string("[]"), with_choices("[{}]"), with_choices("7"),
-        with_choices("[7]"), with_choices(R"([{"m_bucket": 8, "n": 0, "k": 8, "kind": "skinny"}])"),
+        with_choices("[7]"), with_choices(R"([{"m_bucket": 0, "n": 8, "k": 8, "kind": "skinny"}])"),
+        with_choices(R"([{"m_bucket": 8, "n": 0, "k": 8, "kind": "skinny"}])"),
         with_choices(R"([{"m_bucket": 8, "n": 8, "k": 99999999999, "kind": "skinny"}])"),
         with_choices(R"([{"m_bucket": 8, "n": 8, "k": 8, "kind": "other"}])"),
         with_choices(R"([{"m_bucket": 8, "n": 8, "k": 8, "gated": 1, "kind": "skinny"}])"),
+        with_choices(R"([{"m_bucket": 8, "n": 8, "k": 8, "in_order": 1, "kind": "skinny"}])"),
         with_choices(R"([{"m_bucket": 8, "n": 8, "k": 8, "kind": "cublaslt"}])"),
         with_choices(algorithm + "x" + digits.substr(1) + "\"}]"), with_choices(algorithm + digits + "0\"}]"),
         std::string(R"({"device": "x", "cublaslt_version": -1, "choices": []})"),

@@ -257,11 +257,6 @@ TEST(SkinnyGemm, SaysWhatItServes) {
   EXPECT_FALSE(run_skinny(args, nullptr, 132, {}).ok());
 }
 
-#define REQUIRE_CUBLASLT(linear)                                             \
-  if (!(linear).ok() && (linear).status().code() == StatusCode::unavailable) \
-    GTEST_SKIP() << (linear).status().message();                             \
-  ASSERT_TRUE((linear).ok()) << (linear).status().message()
-
 std::vector<uint16_t> run(Linear& linear, LinearArgs args) {
   const DeviceMemory out = poisoned<uint16_t>(Operands::count(args.m, args.n));
   args.out = out.as<void>();
