@@ -11,7 +11,7 @@ namespace bifocal::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kCtas = 128;
+constexpr int kCtas = 64;
 
 struct PlanParams {
   const int32_t* q_begin;
@@ -33,6 +33,7 @@ struct Sequence {
 // A sequence in the order in which they are taken.
 struct Place {
   int32_t end_item;  // of all sequences up to and including this one
+  int32_t items;
   int32_t tiles;
   int32_t section_heads;
   int32_t seq;
@@ -54,7 +55,7 @@ __device__ __forceinline__ void order_sequences(const PlanParams& params, const 
     const uint2 mine = keys[min(seq, num_seqs - 1)];
     int rank = 0;
     uint32_t end = 0;
-#pragma unroll 8
+#pragma unroll 2  // the code runs once, so fetching it counts
     for (int i = part; i < (num_seqs + 1) / 2; i += share) {
       const uint4 pair = pairs[i];
       rank += (pair.x > mine.x ? 1 : 0) + (pair.z > mine.x ? 1 : 0);
@@ -66,8 +67,9 @@ __device__ __forceinline__ void order_sequences(const PlanParams& params, const 
     }
     if (part == 0 && seq < num_seqs) {
       const auto items = static_cast<int>(mine.y);
-      places[rank] = {static_cast<int>(end) + items, items / params.rule.num_kv_heads,
-                      prefill_section_heads(params.rule, seqs[seq].kv_len), seq};
+      const Sequence& lengths = seqs[seq];
+      places[rank] = {static_cast<int>(end) + items, items, prefill_tiles(params.rule, lengths.q_len),
+                      prefill_section_heads(params.rule, lengths.kv_len), seq};
     }
   }
 }
@@ -75,7 +77,7 @@ __device__ __forceinline__ void order_sequences(const PlanParams& params, const 
 __global__ void __launch_bounds__(kThreads) plan_prefill_kernel(const __grid_constant__ PlanParams params) {
   __shared__ Sequence seqs[kMaxPrefillSeqs];
   __shared__ alignas(16) uint2 keys[kMaxPrefillSeqs];  // order, items
-  __shared__ alignas(16) Place places[kMaxPrefillSeqs];
+  __shared__ Place places[kMaxPrefillSeqs];
   const int thread = static_cast<int>(threadIdx.x);
   const int num_seqs = params.num_seqs;
   grid_dependency_wait();
@@ -107,7 +109,7 @@ __global__ void __launch_bounds__(kThreads) plan_prefill_kernel(const __grid_con
     }
     const Place place = places[low];
     const Sequence seq = seqs[place.seq];
-    const int first_item = place.end_item - place.tiles * params.rule.num_kv_heads;
+    const int first_item = place.end_item - place.items;
     params.records[index] = prefill_record(params.rule, place.seq, seq.q_begin, seq.q_len, seq.kv_len,
                                            place.tiles, place.section_heads, index - first_item);
   }

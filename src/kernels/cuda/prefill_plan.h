@@ -43,9 +43,21 @@ BIFOCAL_HD int prefill_tile_tokens(const PrefillRule& rule) {
   return kPrefillCtas * rule.cta_tokens;
 }
 
+// n / d for 0 <= n, 0 < d and quotients below 2^21.
+BIFOCAL_HD int prefill_quotient(int n, int d) {
+#ifdef __CUDA_ARCH__
+  // A quarter of a whole division: the estimate is off by one at most.
+  const int quotient = static_cast<int>(__fdividef(static_cast<float>(n), static_cast<float>(d)));
+  const int rest = n - quotient * d;
+  return quotient + (rest < 0 ? -1 : (rest >= d ? 1 : 0));
+#else
+  return n / d;
+#endif
+}
+
 BIFOCAL_HD int prefill_tiles(const PrefillRule& rule, int q_len) {
   const int tokens = prefill_tile_tokens(rule);
-  return q_len > 0 ? (q_len + tokens - 1) / tokens : 0;
+  return q_len > 0 ? prefill_quotient(q_len + tokens - 1, tokens) : 0;
 }
 
 BIFOCAL_HD int prefill_items(const PrefillRule& rule, int q_len) {
@@ -79,21 +91,22 @@ static_assert(sizeof(PrefillRecord) == 16);
 
 // Heads whose keys and values the L2 keeps together.
 BIFOCAL_HD int prefill_section_heads(const PrefillRule& rule, int kv_len) {
-  const int fitting = rule.section_keys / (kv_len > 1 ? kv_len : 1);
+  const int fitting = prefill_quotient(rule.section_keys, kv_len > 1 ? kv_len : 1);
   return fitting < 1 ? 1 : (fitting < rule.num_kv_heads ? fitting : rule.num_kv_heads);
 }
 
 // Item `index` of a sequence with `tiles` tiles and `heads` heads to a section.
 BIFOCAL_HD PrefillRecord prefill_record(const PrefillRule& rule, int seq, int q_begin, int q_len, int kv_len,
                                         int tiles, int heads, int index) {
-  const int section = index / (tiles * heads);
+  const int section = prefill_quotient(index, tiles * heads);
   const int first_head = section * heads;
   const int left = rule.num_kv_heads - first_head;
   const int width = left < heads ? left : heads;
   const int inside = index - section * tiles * heads;
-  const int token = (tiles - 1 - inside / width) * prefill_tile_tokens(rule);
-  return {static_cast<uint16_t>(seq), static_cast<uint16_t>(first_head + inside % width), q_begin + token,
-          kv_len - q_len + token, kv_len};
+  const int row = prefill_quotient(inside, width);
+  const int token = (tiles - 1 - row) * prefill_tile_tokens(rule);
+  return {static_cast<uint16_t>(seq), static_cast<uint16_t>(first_head + inside - row * width),
+          q_begin + token, kv_len - q_len + token, kv_len};
 }
 
 struct PrefillItem {

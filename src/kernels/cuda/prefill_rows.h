@@ -134,11 +134,11 @@ __device__ __forceinline__ RowTerms exponentiate(int i, float cap, float m, cons
   return terms;
 }
 
-// The m that a row's logits ask for: their largest term becomes 2^-7, so it rises next for a logit that is 8
-// larger. Of a row that sees no key, -inf.
+// The m that a row's logits ask for: their largest term becomes 2^-60, so it rises next for a logit that is
+// 61 larger, and terms of less than 2^-66 of the largest are lost. Of a row that sees no key, -inf.
 template <int kKeys>
 __device__ __forceinline__ float reference_of(int i, float cap, const float (&s)[kKeys / 2]) {
-  constexpr float kRoom = 7.0F;
+  constexpr float kRoom = 60.0F;
   float top = -INFINITY;
 #pragma unroll
   for (int j = 0; j < kKeys / 8; ++j) top = fmaxf(top, fmaxf(s[4 * j + 2 * i], s[4 * j + 2 * i + 1]));

@@ -160,7 +160,7 @@ std::vector<AttentionCase> conformance_cases() {
     const std::string suffix = "_d" + std::to_string(dim);
     AttentionCase rising = prefill_case("rising" + suffix, 8, 2, dim, ragged, cached);
     rising.rise = 1.0F;
-    rising.sharpness = 4.0F;
+    rising.sharpness = 16.0F;
     cases.push_back(rising);
     AttentionCase sharp = prefill_case("sharp" + suffix, 8, 2, dim, ragged, cached);
     sharp.sharpness = 60.0F;

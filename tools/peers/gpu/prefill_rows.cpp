@@ -172,13 +172,14 @@ void bench_prefill(const Options& options, const Pools& pools) {
   for (const Shape& shape : shapes(options.quick)) {
     PrefillRow row(pools, shape.heads, shape.kv_heads, shape.head_dim, shape.q_len, shape.kv_len);
     const auto call = [&](cudaStream_t stream) { row.run(stream); };
+    const double plan_us = row.time_plan().us;
     const Timing rested = time_rested(call);
     const int sustained = static_cast<int>(3e5 / rested.us) + 1;  // 0.3 s
     const double hot = options.quick ? 0.0 : tera(row.flops(), {time_stream_once(call, sustained, 20), 0.0});
     std::printf("| %d,%d | %d | %s | %.0f | %.3f | %.1f | %.0f | %.2f |\n", shape.heads, shape.kv_heads,
                 shape.head_dim, shape.name, tera(row.flops(), rested),
                 gemm == nullptr ? 0.0 : tera(row.flops(), rested) / gemm_before, rested.spread * 100, hot,
-                row.time_plan().us);
+                plan_us);
     std::fflush(stdout);
   }
   std::printf("\nbf16 GEMM again: %.0f TFLOP/s\n\n", time_gemm());
