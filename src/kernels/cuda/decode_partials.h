@@ -1,47 +1,17 @@
 // Partial states of sequences that several parts share: left in slots by those who have the spans, folded by
 // all of them together.
 //
-// A word of a slot is its own mark. Before a run all hold kUnwritten; a state's words are written once, each
-// is read by one thread, which polls it and puts the mark back. So nobody counts, nothing needs a fence, and
-// a run leaves the slots as it found them. All CTAs of a unit wait for one another's words: they are on the
-// device together, one on an SM.
+// Slots hold marked words: a run leaves them as it found them, unwritten. All CTAs of a unit wait for one
+// another's words: they are on the device together, one on an SM.
 #pragma once
 
 #include "kernels/cuda/decode_rows.h"
 #include "kernels/cuda/decode_shared.h"
+#include "kernels/cuda/marked_words.h"
 
 namespace bifocal::kernels::cuda {
 
-constexpr uint32_t kUnwritten = 0x01010101U * kUnwrittenByte;  // a NaN that no arithmetic gives
-
-__device__ __forceinline__ bool is_unwritten(float word) {
-  return __float_as_uint(word) == kUnwritten;
-}
-__device__ __forceinline__ bool is_unwritten(const float2& v) {
-  return is_unwritten(v.x) || is_unwritten(v.y);
-}
-__device__ __forceinline__ bool is_unwritten(const float4& v) {
-  return is_unwritten(v.x) || is_unwritten(v.y) || is_unwritten(v.z) || is_unwritten(v.w);
-}
-
-// A word as it may be written: another NaN in the mark's place.
-__device__ __forceinline__ float writable(float word) {
-  return __uint_as_float(min(__float_as_uint(word), kUnwritten - 1));
-}
-
-// Takes what another CTA has written or will write.
-template <class Vector>
-__device__ __forceinline__ void take(Vector* address, Vector& value) {
-  while (is_unwritten(value)) value = load_relaxed(address);
-}
-__device__ __forceinline__ void put_mark_back(float4* address) {
-  const float mark = __uint_as_float(kUnwritten);
-  store_relaxed(address, make_float4(mark, mark, mark, mark));
-}
-__device__ __forceinline__ void put_mark_back(float2* address) {
-  const float mark = __uint_as_float(kUnwritten);
-  store_relaxed(address, make_float2(mark, mark));
-}
+static_assert(kUnwritten == 0x01010101U * kUnwrittenByte);
 
 // Where a vector of four head dims lies in a slot of this CTA's head, and the state of its packet.
 struct PartialAddress {

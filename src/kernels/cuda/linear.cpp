@@ -19,8 +19,8 @@ namespace {
 
 // Up to here the skinny product is as fast as cuBLASLt's or faster (docs/benchmarks/h200-layer.md); with the
 // gate, which saves a kernel, further.
-constexpr int kSkinnyRuleM = 16;
-constexpr int kSkinnyGatedRuleM = 32;
+constexpr int kSkinnyRuleM = 32;
+constexpr int kSkinnyGatedRuleM = 64;
 constexpr int kOneForAllM = 128;  // what one algorithm for every M is guessed for
 
 // What an algorithm must be able to do, beside the shape.
@@ -58,10 +58,11 @@ GatedLinearArgs as_gated(const LinearLink& link, int m) {
   return args;
 }
 
-Expected<DeviceMemory> zeros(int64_t bytes) {
+// `byte` everywhere.
+Expected<DeviceMemory> filled(int64_t bytes, int byte) {
   BIFOCAL_ASSIGN_OR_RETURN(DeviceMemory memory, DeviceMemory::allocate(static_cast<size_t>(bytes)));
   BIFOCAL_RETURN_IF_ERROR(
-      to_status(cudaMemset(memory.as<void>(), 0, memory.bytes()), "clearing a workspace"));
+      to_status(cudaMemset(memory.as<void>(), byte, memory.bytes()), "filling a workspace"));
   return memory;
 }
 
@@ -74,7 +75,7 @@ struct Linear::State {
     return options.table.find({linear_bucket(m), n, k, gated});
   }
 
-  // A tile of the skinny product adds parts of K that depend on the whole shape, so none when deterministic.
+  // The skinny product may add parts of K, so none by rule when deterministic.
   bool takes_skinny(int m, int n, int k, bool gated) const {
     const bool serves = gated ? skinny_serves_gated(m, n / 2, k) : skinny_serves(m, n, k);
     if (options.deterministic || !serves) return false;
@@ -160,8 +161,9 @@ Expected<Linear> Linear::create(const LinearOptions& options) {
       state->options.table = {};
     }
   }
-  BIFOCAL_ASSIGN_OR_RETURN(state->skinny_workspace, zeros(skinny_workspace_bytes(device.num_sms)));
-  BIFOCAL_ASSIGN_OR_RETURN(state->chain_workspace, zeros(skinny_chain_workspace_bytes(device.num_sms)));
+  BIFOCAL_ASSIGN_OR_RETURN(state->skinny_workspace,
+                           filled(skinny_workspace_bytes(device.num_sms), kSkinnyWorkspaceByte));
+  BIFOCAL_ASSIGN_OR_RETURN(state->chain_workspace, filled(skinny_chain_workspace_bytes(device.num_sms), 0));
   BIFOCAL_ASSIGN_OR_RETURN(state->cublaslt_workspace, DeviceMemory::allocate(CublasLt::kWorkspaceBytes));
   return Linear(std::move(state));
 }

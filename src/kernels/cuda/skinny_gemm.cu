@@ -1,352 +1,255 @@
-// One warp copies, a warpgroup multiplies. The copies of W start before the kernel ahead has ended.
+// A warp copies W, a warp copies x, two warpgroups multiply. The copies of W start before the kernel ahead
+// has ended.
 #include "kernels/cuda/skinny_gemm.h"
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <array>
 
-#include "kernels/cuda/bf16_rows.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/ptx.h"
 #include "kernels/cuda/ring_cursor.h"
+#include "kernels/cuda/skinny_gemm_finish.h"
+#include "kernels/cuda/skinny_gemm_fold.h"
+#include "kernels/cuda/skinny_gemm_work.h"
 #include "kernels/cuda/tensor_maps.h"
 #include "kernels/cuda/wgmma.h"
 
 namespace bifocal::kernels::cuda {
+namespace skinny {
 namespace {
 
-constexpr int kPanel = 64;     // columns: 128 bytes, the width of the swizzle
-constexpr int kGroupRows = 8;  // after so many rows the swizzle repeats
-constexpr int kGroupBytes = kGroupRows * kPanel * 2;
-constexpr int kRows = 64;   // of W in a tile
-constexpr int kPanels = 4;  // of a piece: long runs along K favour memory
-constexpr int kWarpgroups = kRows / 64;
-constexpr int kMaxCounters = 1 << 14;
-
-enum class Result { bf16, f32, gated };
-
-// A piece is kRows rows of W by kPanels panels, as groups of rows, of each group one panel after the other,
-// and the same panels of all of x.
-template <int kTokensOf>
-struct Shape {
-  static constexpr int kTokens = kTokensOf;
-  static constexpr int kConsumers = kWarpgroups * 128;
-  static constexpr int kThreads = kConsumers + 32;
-  static constexpr int kWBytes = kRows * kPanels * kPanel * 2;
-  static constexpr int kXPanelBytes = kTokens * kPanel * 2;
-  static constexpr int kStageBytes = kWBytes + kPanels * kXPanelBytes;
-  static constexpr int kStages = 222 * 1024 / kStageBytes;
-  static constexpr int kBytes = kStages * (kStageBytes + 16) + 1024;
-};
-
-struct SkinnyParams {
-  CUtensorMap w_map;
-  CUtensorMap x_map;
-  int64_t num_pieces;  // of W
-  int tile_groups;     // what the groups' coordinate moves on by from tile to tile
-  int tile_pieces;     // of a tile, along K
-  int m;
-  int n;  // columns of the result
-  const uint16_t* bias;
-  const uint16_t* residual;
-  void* out;
-  int* counters;  // [tiles][kWarpgroups] parts that have arrived
-  float4* parts;  // [CTAs][2][kWarpgroups][kTokens / 8][128]
-};
-
-// Pieces [begin, end) of all, in order of tiles and then of K.
-struct Run {
-  int64_t begin;
-  int64_t end;
-};
-__device__ Run run_of(const SkinnyParams& params, int cta) {
-  return {cta * params.num_pieces / gridDim.x, (cta + 1) * params.num_pieces / gridDim.x};
-}
-__device__ int cta_of(const SkinnyParams& params, int64_t piece) {
-  return static_cast<int>(((piece + 1) * gridDim.x - 1) / params.num_pieces);
-}
+constexpr int kConsumers = kWarpgroups * 128;
+constexpr int kThreads = kConsumers + 64;
 
 template <class S>
-struct Ring {
-  uint8_t* stages;
-  uint64_t* full;
-  uint64_t* empty;
-
-  __device__ uint8_t* w(int slot) const { return stages + slot * S::kStageBytes; }
-  __device__ uint8_t* x(int slot) const { return w(slot) + S::kWBytes; }
-};
-
-template <class S>
-__device__ void produce(const SkinnyParams& params, const Ring<S>& ring) {
-  const Run run = run_of(params, static_cast<int>(blockIdx.x));
-  const auto load_w = [&](int64_t piece, int slot) {
-    const int tile = static_cast<int>(piece / params.tile_pieces);
-    const int panel = static_cast<int>(piece % params.tile_pieces) * kPanels;
-    mbarrier_expect(&ring.full[slot], S::kStageBytes);
-    load_tensor_5d(ring.w(slot), &params.w_map, &ring.full[slot], 0, 0, panel, 0, tile * params.tile_groups,
-                   kEvictFirst);
-  };
-  const auto load_x = [&](int64_t piece, int slot) {
-    const int panel = static_cast<int>(piece % params.tile_pieces) * kPanels;
-    load_tensor_3d(ring.x(slot), &params.x_map, &ring.full[slot], 0, 0, panel, kEvictLast);
-  };
-  const int ahead = static_cast<int>(min(int64_t{S::kStages}, run.end - run.begin));
-  for (int i = 0; i < ahead; ++i) load_w(run.begin + i, i);
-  grid_dependency_wait();
-  for (int i = 0; i < ahead; ++i) load_x(run.begin + i, i);
-  RingCursor<S::kStages> at;
-  for (int64_t piece = run.begin + ahead; piece < run.end; ++piece, at.advance()) {
-    mbarrier_wait(&ring.empty[at.slot], at.phase);
-    load_w(piece, at.slot);
-    load_x(piece, at.slot);
-  }
-}
-
-// What a warpgroup does with its 64 rows of a tile.
-template <class S, Result kResult>
-class Finisher {
- public:
-  static constexpr int kTokens = S::kTokens;
-  static constexpr int kValues = kTokens / 2;  // of a thread
-
-  __device__ Finisher(const SkinnyParams& params, int* last) : params_(params), last_(last) {}
-
-  // A tile of which this CTA has computed pieces [first, first + count).
-  __device__ void finish(float (&d)[kValues], int tile, int first, int count) {
-    if (count < params_.tile_pieces && !fold(d, tile, first)) return;
-    store(d, tile);
-  }
-
- private:
-  __device__ static int thread() { return static_cast<int>(threadIdx.x) % 128; }
-  __device__ static int warpgroup() { return static_cast<int>(threadIdx.x) / 128; }
-
-  __device__ float4* part(int cta, int which) const {
-    return params_.parts + ((int64_t{cta} * 2 + which) * kWarpgroups + warpgroup()) * (kValues / 4) * 128 +
-           thread();
-  }
-
-  // Leaves this CTA's part of a tile. True for the last to do so, which then has the sum of all.
-  __device__ bool fold(float (&d)[kValues], int tile, int first) {
-    const int64_t begin = int64_t{tile} * params_.tile_pieces;
-    const int first_cta = cta_of(params_, begin);
-    const int last_cta = cta_of(params_, begin + params_.tile_pieces - 1);
-    // A CTA leaves at most two parts: the end of one tile and the beginning of another.
-    float4* mine = part(static_cast<int>(blockIdx.x), first == 0 ? 1 : 0);
-#pragma unroll
-    for (int i = 0; i < kValues / 4; ++i) {
-      __stcg(mine + i * 128, float4{d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]});
-    }
-    __threadfence();
-    const uint32_t barrier = 1 + static_cast<uint32_t>(warpgroup());
-    named_barrier_sync(barrier, 128);
-    if (thread() == 0) {
-      int* counter = params_.counters + tile * kWarpgroups + warpgroup();
-      const bool last = atomicAdd(counter, 1) == last_cta - first_cta;
-      if (last) *counter = 0;  // ready for the next product
-      last_[warpgroup()] = last ? 1 : 0;
-    }
-    named_barrier_sync(barrier, 128);
-    if (last_[warpgroup()] == 0) return false;
-    __threadfence();
-#pragma unroll
-    for (int i = 0; i < kValues; ++i) d[i] = 0.0F;
-    for (int cta = first_cta; cta <= last_cta; ++cta) {
-      const float4* theirs = part(cta, cta == first_cta ? 1 : 0);
-#pragma unroll
-      for (int i = 0; i < kValues / 4; ++i) {
-        const float4 p = __ldcg(theirs + i * 128);
-        d[4 * i] += p.x;
-        d[4 * i + 1] += p.y;
-        d[4 * i + 2] += p.z;
-        d[4 * i + 3] += p.w;
-      }
-    }
-    return true;
-  }
-
-  // Of eight tokens: d[0], d[1] are row g's of tokens 2t and 2t + 1, d[2], d[3] row g + 8's.
-  __device__ void store(const float (&d)[kValues], int tile) {
-    const int lane = thread() % 32;
-    const int g = lane / 4;
-    const int t = lane % 4;
-    const int base =
-        (tile * kRows + warpgroup() * 64 + thread() / 32 * 16) / (kResult == Result::gated ? 2 : 1);
-#pragma unroll
-    for (int j = 0; j < kTokens / 8; ++j) {
-      const int token = 8 * j + 2 * t;
-      if constexpr (kResult == Result::f32) {
-        store_f32(base + g, token, d[4 * j], d[4 * j + 1]);
-        store_f32(base + g + 8, token, d[4 * j + 2], d[4 * j + 3]);
-      } else if constexpr (kResult == Result::gated) {
-        const int row = base + g;
-        const float gate_bias = params_.bias != nullptr && row < params_.n ? bias(row) : 0.0F;
-        const float up_bias = params_.bias != nullptr && row < params_.n ? bias(params_.n + row) : 0.0F;
-        store_transposed(base, 8 * j, silu(d[4 * j] + gate_bias) * (d[4 * j + 2] + up_bias),
-                         silu(d[4 * j + 1] + gate_bias) * (d[4 * j + 3] + up_bias));
-      } else {
-        store_transposed(base, 8 * j, added(base + g, token, d[4 * j]),
-                         added(base + g, token + 1, d[4 * j + 1]));
-        store_transposed(base + 8, 8 * j, added(base + g + 8, token, d[4 * j + 2]),
-                         added(base + g + 8, token + 1, d[4 * j + 3]));
-      }
-    }
-  }
-
-  __device__ float bias(int row) const {
-    return bf16_to_float(__ldg(params_.bias + row));
-  }
-
-  __device__ float added(int row, int token, float x) const {
-    if (row >= params_.n || token >= params_.m) return 0.0F;
-    if (params_.bias != nullptr) x += bias(row);
-    if (params_.residual != nullptr) x += bf16_to_float(params_.residual[int64_t{token} * params_.n + row]);
-    return x;
-  }
-
-  __device__ void store_f32(int row, int token, float a, float b) const {
-    auto* out = static_cast<float*>(params_.out) + int64_t{token} * params_.n + row;
-    if (row >= params_.n) return;
-    if (token < params_.m) out[0] = a;
-    if (token + 1 < params_.m) out[params_.n] = b;
-  }
-
-  // Eight rows by eight tokens, of which this lane has row lane/4 of tokens 2(lane%4) and the next; turned
-  // around so that neighbouring rows are stored together.
-  __device__ void store_transposed(int row, int token, float a, float b) const {
-    const uint32_t pair = movmatrix_trans(pack_bf16(a, b));
-    const int lane = thread() % 32;
-    row += lane % 4 * 2;
-    token += lane / 4;
-    if (token >= params_.m || row >= params_.n) return;
-    auto* out = static_cast<uint16_t*>(params_.out) + int64_t{token} * params_.n + row;
-    if (row + 1 < params_.n && params_.n % 2 == 0) {
-      *reinterpret_cast<uint32_t*>(out) = pair;
-      return;
-    }
-    out[0] = static_cast<uint16_t>(pair);
-    if (row + 1 < params_.n) out[1] = static_cast<uint16_t>(pair >> 16);
-  }
-
-  const SkinnyParams& params_;
-  int* last_;
-};
-
-template <class S, Result kResult>
-__device__ void consume(const SkinnyParams& params, const Ring<S>& ring, int* last) {
-  constexpr int kValues = S::kTokens / 2;
-  const int warpgroup = static_cast<int>(threadIdx.x) / 128;
-  const Run run = run_of(params, static_cast<int>(blockIdx.x));
-  Finisher<S, kResult> finisher(params, last);
-  grid_dependency_wait();  // what is added to the result
-  float d[kValues];
-  RingCursor<S::kStages> at;
-  int64_t piece = run.begin;
-  while (piece < run.end) {
-    const int tile = static_cast<int>(piece / params.tile_pieces);
-    const int first = static_cast<int>(piece % params.tile_pieces);
-    const int count = static_cast<int>(min(run.end - piece, int64_t{params.tile_pieces - first}));
-    for (int i = 0; i < count; ++i, at.advance()) {
-      mbarrier_wait(&ring.full[at.slot], at.phase);
-      wgmma_touch(d);
-      wgmma_fence();
-      const WgmmaMatrix<kPanels * kGroupBytes, 0> w(
-          smem_address(ring.w(at.slot)) + static_cast<uint32_t>(warpgroup) * (S::kWBytes / kWarpgroups));
-      const WgmmaMatrix<kGroupBytes, 0> x(smem_address(ring.x(at.slot)));
-#pragma unroll
-      for (uint32_t panel = 0; panel < kPanels; ++panel) {
-#pragma unroll
-        for (uint32_t step = 0; step < kPanel / 16; ++step) {
-          wgmma_shared<S::kTokens>(d, w.plus(panel * kGroupBytes + step * 32),
-                                   x.plus(panel * S::kXPanelBytes + step * 32),
-                                   i > 0 || panel > 0 || step > 0);
+__device__ void copy_w(const Params& params, const Rings<S>& rings) {
+  const int unit_bytes = params.unit_groups * kChunkPanels * kGroupBytes;
+  WCursor at(params.w_slots);
+  for (int pass = 0; pass < params.passes; ++pass) {
+    const Work work(params, pass);
+    for (int chunk = work.begin_chunk; chunk < work.end_chunk; ++chunk) {
+      for (int tile = 0; tile < work.tiles; ++tile, at.advance()) {
+        const int begin = work.tile_begin(tile);
+        const int units = work.tile_units(tile);
+        uint64_t* full = &rings.barriers.w_full[at.slot];
+        mbarrier_wait(&rings.barriers.w_empty[at.slot], at.phase ^ 1);
+        mbarrier_expect(full, static_cast<uint32_t>(units * unit_bytes));
+        for (int i = 0; i < units; ++i) {
+          load_tensor_5d(rings.w(at.slot) + i * unit_bytes, &params.w_map, full, 0, 0, chunk * kChunkPanels,
+                         0, begin + i, kEvictFirst);
         }
       }
-      wgmma_commit();
-      wgmma_wait<0>();
-      if (threadIdx.x % 128 == 0) mbarrier_arrive(&ring.empty[at.slot]);
     }
-    wgmma_touch(d);
-    finisher.finish(d, tile, first, count);
-    piece += count;
+  }
+}
+
+template <class S>
+__device__ void copy_x(const Params& params, const Rings<S>& rings) {
+  RingCursor<S::kXSlots> at;
+  for (int pass = 0; pass < params.passes; ++pass) {
+    const Work work(params, pass);
+    for (int chunk = work.begin_chunk; chunk < work.end_chunk; ++chunk, at.advance()) {
+      uint64_t* full = &rings.barriers.x_full[at.slot];
+      mbarrier_wait(&rings.barriers.x_empty[at.slot], at.phase ^ 1);
+      mbarrier_expect(full, S::kXBytes);
+      load_tensor_3d(rings.x(at.slot), &params.x_map, full, 0, 0, chunk * kChunkPanels, kEvictLast);
+    }
+  }
+}
+
+template <class S>
+__device__ __forceinline__ void multiply(float (&d)[S::kValues], const uint8_t* w_slot,
+                                         const uint8_t* x_slot) {
+  const WgmmaMatrix<kChunkPanels * kGroupBytes, 0> w(smem_address(w_slot));
+  const WgmmaMatrix<kGroupBytes, 0> x(smem_address(x_slot));
+  wgmma_touch(d);
+  wgmma_fence();
+#pragma unroll
+  for (uint32_t panel = 0; panel < kChunkPanels; ++panel) {
+#pragma unroll
+    for (uint32_t step = 0; step < kPanel / 16; ++step) {
+      wgmma_shared<S::kTokens>(d, w.plus(panel * kGroupBytes + step * 32),
+                               x.plus(panel * S::kXPanelBytes + step * 32), 1);
+    }
+  }
+  wgmma_commit();
+  wgmma_wait<0>();
+  wgmma_touch(d);
+}
+
+template <class S, Result kResult>
+__device__ __forceinline__ void finish_sums(const Params& params, const Work& work,
+                                            const float (&d)[kOwnTiles][S::kValues]) {
+  const Finisher<kResult> finisher(params);
+#pragma unroll
+  for (int i = 0; i < kOwnTiles; ++i) {
+    const int tile = i * kWarpgroups + static_cast<int>(threadIdx.x) / 128;
+    if (tile >= work.tiles) continue;
+    const int begin = work.tile_begin(tile);
+    const int units = work.tile_units(tile);
+#pragma unroll
+    for (int j = 0; j < S::kTokens / 8; ++j) {
+      int token = 8 * j;
+      asm volatile(""
+                   : "+r"(token));  // or all addresses would wait in registers, of which the sums need most
+      if (token >= params.m) continue;
+      finisher.finish(make_float4(d[i][4 * j], d[i][4 * j + 1], d[i][4 * j + 2], d[i][4 * j + 3]), begin,
+                      units, token);
+    }
   }
 }
 
 template <class S, Result kResult>
-__global__ void __launch_bounds__(S::kThreads, 1) skinny_kernel(const __grid_constant__ SkinnyParams params) {
+__device__ void consume(const Params& params, const Rings<S>& rings) {
+  const int warpgroup = static_cast<int>(threadIdx.x) / 128;
+  const bool signals = threadIdx.x % 32 == 0;
+  WCursor at(params.w_slots);
+  RingCursor<S::kXSlots> x_at;
+  grid_dependency_wait();
+  for (int pass = 0; pass < params.passes; ++pass) {
+    const Work work(params, pass);
+    float d[kOwnTiles][S::kValues];
+#pragma unroll
+    for (int i = 0; i < kOwnTiles; ++i) {
+#pragma unroll
+      for (float& value : d[i]) value = 0.0F;
+    }
+    for (int chunk = work.begin_chunk; chunk < work.end_chunk; ++chunk, x_at.advance()) {
+      mbarrier_wait(&rings.barriers.x_full[x_at.slot], x_at.phase);
+#pragma unroll
+      for (int tile = 0; tile < kBlockTiles; ++tile) {
+        if (tile >= work.tiles) continue;
+        // Of the others' pieces too: who skipped them could be a whole ring ahead, and take one phase for
+        // another.
+        mbarrier_wait(&rings.barriers.w_full[at.slot], at.phase);
+        if (tile % kWarpgroups == warpgroup) {
+          multiply<S>(d[tile / kWarpgroups], rings.w(at.slot), rings.x(x_at.slot));
+        } else {
+          __syncwarp();
+        }
+        if (signals) mbarrier_arrive(&rings.barriers.w_empty[at.slot]);
+        at.advance();
+      }
+      __syncwarp();
+      if (signals) mbarrier_arrive(&rings.barriers.x_empty[x_at.slot]);
+    }
+    if (params.parts == 1) {
+      finish_sums<S, kResult>(params, work, d);
+    } else {
+      leave_sums<S>(params, work, d);
+    }
+  }
+  if (params.parts > 1) fold_sums<S, kResult>(params, Work(params, 0));
+}
+
+template <class S, Result kResult>
+__global__ void __launch_bounds__(kThreads, 1) skinny_kernel(const __grid_constant__ Params params) {
   extern __shared__ uint8_t memory[];
-  __shared__ int last[kWarpgroups];
-  const uint32_t start = smem_address(memory);
-  Ring<S> ring;
-  ring.stages = memory + ((1024 - start % 1024) % 1024);  // the swizzle counts from multiples of 1,024
-  ring.full = reinterpret_cast<uint64_t*>(ring.stages + S::kStages * S::kStageBytes);
-  ring.empty = ring.full + S::kStages;
+  __shared__ Barriers barriers;
+  // The swizzle counts from multiples of 1,024.
+  const Rings<S> rings{memory + ((1024 - smem_address(memory) % 1024) % 1024), params.w_slot_bytes, barriers};
   launch_dependents();
-  if (threadIdx.x == 0) {
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread == 0) {
     prefetch_tensor_map(&params.w_map);
     prefetch_tensor_map(&params.x_map);
-    for (int i = 0; i < S::kStages; ++i) {
-      mbarrier_init(&ring.full[i], 1);
-      mbarrier_init(&ring.empty[i], kWarpgroups);
+    for (int i = 0; i < params.w_slots; ++i) {
+      mbarrier_init(&barriers.w_full[i], 1);
+      mbarrier_init(&barriers.w_empty[i], kConsumers / 32);
+    }
+    for (int i = 0; i < S::kXSlots; ++i) {
+      mbarrier_init(&barriers.x_full[i], 1);
+      mbarrier_init(&barriers.x_empty[i], kConsumers / 32);
     }
     mbarrier_init_fence();
   }
   __syncthreads();
-  if (threadIdx.x < S::kConsumers) {
-    consume<S, kResult>(params, ring, last);
-  } else if (threadIdx.x == S::kConsumers) {
-    produce<S>(params, ring);
+  if (thread < kConsumers) {
+    consume<S, kResult>(params, rings);
+  } else if (thread == kConsumers) {
+    copy_w<S>(params, rings);
+  } else if (thread == kConsumers + 32) {
+    grid_dependency_wait();
+    copy_x<S>(params, rings);
   }
 }
 
-// W as the copies see it: groups of rows of each of `halves` parts of W, which stand in turns in a tile.
+int divide_up(int a, int b) {
+  return (a + b - 1) / b;
+}
+
+// W as the copies see it: groups of rows of each of `halves` parts of W.
 struct Weights {
   const uint16_t* w;
   int rows;
   int halves;
 };
 
+// How W is shared, by N, K and the number of SMs alone: a row has the same bits whatever M is. Shares are
+// equal, if need be on fewer CTAs: who had less would take bandwidth from those who end last.
+void share_out(int num_sms, Params* params) {
+  const auto groups = [&](int ctas) { return divide_up(params->units, ctas) * params->unit_groups; };
+  // Less than a tile's rows on each SM: more rows and fewer columns.
+  const int sharing = std::max(1, num_sms / kMaxParts);
+  const bool cut = groups(num_sms) < kTileGroups && params->chunks >= kMaxParts &&
+                   groups(sharing) <= kBlockTiles * kTileGroups;
+  params->parts = cut ? kMaxParts : 1;
+  const int share = divide_up(params->units, cut ? sharing : num_sms);
+  const int shares = divide_up(params->units, share);
+  params->passes = divide_up(share * params->unit_groups, kBlockTiles * kTileGroups);
+  params->blocks = shares * params->passes;
+  int tile_units = 1;
+  for (const int units : {params->units / params->blocks, divide_up(params->units, params->blocks)}) {
+    if (units > 0)
+      tile_units = std::max(tile_units, divide_up(units, Work::tiles_of(units, params->unit_groups)));
+  }
+  params->w_slot_bytes = tile_units * params->unit_groups * kChunkPanels * kGroupBytes;
+}
+
 template <class S, Result kResult>
-Status launch_skinny(SkinnyParams params, const LinearArgs& args, const Weights& weights, int num_sms,
+Status launch_skinny(Params params, const LinearArgs& args, const Weights& weights, int num_sms,
                      const LaunchOptions& launch) {
-  static_assert(S::kBytes <= 227 * 1024, "an SM's shared memory");
-  const int panels = args.k / kPanel;
-  const int64_t row_bytes = int64_t{args.k} * 2;
-  const std::array<TensorMapDim, 3> x_dims = {
-      {{kPanel, 0, kPanel}, {args.m, row_bytes, S::kTokens}, {panels, kPanel * 2, kPanels}}};
-  BIFOCAL_RETURN_IF_ERROR(make_tensor_map(args.x, x_dims, &params.x_map));
-  const int half_rows = weights.rows / weights.halves;
-  params.tile_groups = kRows / kGroupRows / weights.halves;
-  const std::array<TensorMapDim, 5> w_dims = {
-      {{kPanel, 0, kPanel},
-       {kGroupRows, row_bytes, kGroupRows},
-       {panels, kPanel * 2, kPanels},
-       {weights.halves, half_rows * row_bytes, weights.halves},
-       {half_rows / kGroupRows, kGroupRows * row_bytes, params.tile_groups}}};
-  BIFOCAL_RETURN_IF_ERROR(make_tensor_map(weights.w, w_dims, &params.w_map));
-  params.tile_pieces = (panels + kPanels - 1) / kPanels;
-  params.num_pieces = int64_t{(weights.rows + kRows - 1) / kRows} * params.tile_pieces;
+  static_assert(S::kBytes + sizeof(Barriers) <= 227 * 1024, "an SM's shared memory");
   const auto kernel = skinny_kernel<S, kResult>;
   BIFOCAL_RETURN_IF_ERROR(
       to_status(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                      cudaFuncAttributeMaxDynamicSharedMemorySize, S::kBytes),
                 "shared memory of the skinny product"));
-  const auto ctas = static_cast<unsigned>(std::min<int64_t>(num_sms, params.num_pieces));
-  return launch_kernel(kernel, dim3(ctas), S::kThreads, S::kBytes, launch, "the skinny product", params);
+  const int panels = args.k / kPanel;
+  const int64_t row_bytes = int64_t{args.k} * 2;
+  const int half_rows = weights.rows / weights.halves;
+  params.unit_groups = weights.halves;
+  params.units = half_rows / kGroupRows;
+  params.chunks = divide_up(panels, kChunkPanels);
+  share_out(num_sms, &params);
+  params.w_slots =
+      std::min(kMaxWSlots, (S::kWBytes - (kFullTileBytes - params.w_slot_bytes)) / params.w_slot_bytes);
+  const std::array<TensorMapDim, 3> x_dims = {
+      {{kPanel, 0, kPanel}, {args.m, row_bytes, S::kTokens}, {panels, kPanel * 2, kChunkPanels}}};
+  BIFOCAL_RETURN_IF_ERROR(make_tensor_map(args.x, x_dims, &params.x_map));
+  const std::array<TensorMapDim, 5> w_dims = {{{kPanel, 0, kPanel},
+                                               {kGroupRows, row_bytes, kGroupRows},
+                                               {panels, kPanel * 2, kChunkPanels},
+                                               {weights.halves, half_rows * row_bytes, weights.halves},
+                                               {params.units, kGroupRows * row_bytes, 1}}};
+  BIFOCAL_RETURN_IF_ERROR(make_tensor_map(weights.w, w_dims, &params.w_map));
+  const auto ctas = static_cast<unsigned>(params.blocks / params.passes * params.parts);
+  return launch_kernel(kernel, dim3(ctas), kThreads, S::kBytes, launch, "the skinny product", params);
 }
 
 template <Result kResult>
 Status launch_tokens(const LinearArgs& args, const Weights& weights, void* workspace, int num_sms,
                      const LaunchOptions& launch) {
-  SkinnyParams params{};
+  Params params{};
   params.m = args.m;
   params.n = args.n;
   params.bias = args.bias;
   params.residual = args.residual;
   params.out = args.out;
-  params.counters = static_cast<int*>(workspace);
-  params.parts = reinterpret_cast<float4*>(params.counters + kMaxCounters);
+  params.partials = static_cast<float4*>(workspace);
   if (args.m <= 8) return launch_skinny<Shape<8>, kResult>(params, args, weights, num_sms, launch);
   if (args.m <= 16) return launch_skinny<Shape<16>, kResult>(params, args, weights, num_sms, launch);
   if (args.m <= 32) return launch_skinny<Shape<32>, kResult>(params, args, weights, num_sms, launch);
@@ -360,32 +263,35 @@ Status unserved(int m, int n, int k) {
 }
 
 }  // namespace
+}  // namespace skinny
 
 bool skinny_serves(int m, int n, int k) {
-  return m >= 1 && m <= kSkinnyMaxM && k > 0 && k % kPanel == 0 && n > 0 && n % kGroupRows == 0 &&
-         n / 64 + 1 <= kMaxCounters;
+  return m >= 1 && m <= kSkinnyMaxM && k > 0 && k % skinny::kPanel == 0 && n > 0 &&
+         n % skinny::kGroupRows == 0;
 }
 
 bool skinny_serves_gated(int m, int inner, int k) {
-  return inner % kGroupRows == 0 && skinny_serves(m, 2 * inner, k);
+  return skinny_serves(m, inner, k);
 }
 
 int64_t skinny_workspace_bytes(int num_sms) {
-  return kMaxCounters * int64_t{sizeof(int)} +
-         int64_t{num_sms} * 2 * kRows * kSkinnyMaxM * int64_t{sizeof(float)};
+  return int64_t{num_sms} * skinny::kBlockTiles * 64 * kSkinnyMaxM * int64_t{sizeof(float)};
 }
 
 Status run_skinny(const LinearArgs& args, void* workspace, int num_sms, const LaunchOptions& launch) {
-  if (!skinny_serves(args.m, args.n, args.k)) return unserved(args.m, args.n, args.k);
-  const Weights weights{args.w, args.n, 1};
+  using skinny::Result;
+  if (!skinny_serves(args.m, args.n, args.k)) return skinny::unserved(args.m, args.n, args.k);
+  const skinny::Weights weights{args.w, args.n, 1};
   return args.out_dtype == DType::f32
-             ? launch_tokens<Result::f32>(args, weights, workspace, num_sms, launch)
-             : launch_tokens<Result::bf16>(args, weights, workspace, num_sms, launch);
+             ? skinny::launch_tokens<Result::f32>(args, weights, workspace, num_sms, launch)
+             : skinny::launch_tokens<Result::bf16>(args, weights, workspace, num_sms, launch);
 }
 
 Status run_skinny_gated(const GatedLinearArgs& args, void* workspace, int num_sms,
                         const LaunchOptions& launch) {
-  if (!skinny_serves_gated(args.m, args.inner, args.k)) return unserved(args.m, 2 * args.inner, args.k);
+  if (!skinny_serves_gated(args.m, args.inner, args.k)) {
+    return skinny::unserved(args.m, 2 * args.inner, args.k);
+  }
   LinearArgs product;
   product.x = args.x;
   product.m = args.m;
@@ -393,7 +299,8 @@ Status run_skinny_gated(const GatedLinearArgs& args, void* workspace, int num_sm
   product.k = args.k;
   product.bias = args.bias;
   product.out = args.out;
-  return launch_tokens<Result::gated>(product, {args.w, 2 * args.inner, 2}, workspace, num_sms, launch);
+  return skinny::launch_tokens<skinny::Result::gated>(product, {args.w, 2 * args.inner, 2}, workspace,
+                                                      num_sms, launch);
 }
 
 }  // namespace bifocal::kernels::cuda

@@ -16,8 +16,8 @@ size_t count(int rows, int columns) {
   return static_cast<size_t>(rows) * static_cast<size_t>(columns);
 }
 
-DeviceMemory zeros(int64_t bytes) {
-  return upload(std::vector<uint8_t>(static_cast<size_t>(bytes), 0));
+DeviceMemory filled(int64_t bytes, uint8_t byte) {
+  return upload(std::vector<uint8_t>(static_cast<size_t>(bytes), byte));
 }
 
 // Rows of [all; n] columns as bytes, beginning with `first`.
@@ -31,11 +31,11 @@ TEST(OrderCheck, ALinkPassesAndAProductCutAlongKDoesNot) {
   const int num_sms = current_device()->num_sms;
   const auto check = OrderCheck::create({64, 5120, 8192, true, false}, num_sms);
   ASSERT_TRUE(check.ok()) << check.status().message();
-  const DeviceMemory chain = zeros(skinny_chain_workspace_bytes(num_sms));
+  const DeviceMemory chain = filled(skinny_chain_workspace_bytes(num_sms), 0);
   const auto link = [&](const LinearArgs& args) { return run_link(args, chain.as<void>(), num_sms, {}); };
   for (const int m : {1, 3, 8}) EXPECT_TRUE(*check->passes(m, link)) << m << " rows";
   EXPECT_FALSE(*check->passes(9, link)) << "a run that fails";
-  const DeviceMemory skinny = zeros(skinny_workspace_bytes(num_sms));
+  const DeviceMemory skinny = filled(skinny_workspace_bytes(num_sms), kSkinnyWorkspaceByte);
   const auto cut = [&](const LinearArgs& args) { return run_skinny(args, skinny.as<void>(), num_sms, {}); };
   EXPECT_FALSE(*check->passes(8, cut));
   EXPECT_FALSE(*check->passes(64, cut));
@@ -48,7 +48,7 @@ TEST(OrderCheck, OfFloatsSeesWhatRoundingHides) {
   const int num_sms = current_device()->num_sms;
   const auto check = OrderCheck::create({8, 512, 4096, false, true}, num_sms);
   ASSERT_TRUE(check.ok()) << check.status().message();
-  const DeviceMemory skinny = zeros(skinny_workspace_bytes(num_sms));
+  const DeviceMemory skinny = filled(skinny_workspace_bytes(num_sms), kSkinnyWorkspaceByte);
   EXPECT_FALSE(*check->passes(
       8, [&](const LinearArgs& args) { return run_skinny(args, skinny.as<void>(), num_sms, {}); }));
 }

@@ -122,7 +122,7 @@ Best best_of_cublaslt(const CublasLt& library, LinearRow& row, void* workspace, 
 
 void bench_skinny(const WeightPool& pool, ColdRead& cold, int num_sms, bool quick) {
   const DeviceMemory skinny = allocate(static_cast<size_t>(kernels::cuda::skinny_workspace_bytes(num_sms)));
-  CUDA_OK(cudaMemset(skinny.as<void>(), 0, skinny.bytes()));
+  CUDA_OK(cudaMemset(skinny.as<void>(), kernels::cuda::kSkinnyWorkspaceByte, skinny.bytes()));
   const DeviceMemory workspace = allocate(CublasLt::kWorkspaceBytes);
   auto loaded = CublasLt::load();
   std::optional<CublasLt> library;
