@@ -193,10 +193,10 @@ struct Weights {
 void share_out(int num_sms, Params* params) {
   const auto groups = [&](int ctas) { return divide_up(params->units, ctas) * params->unit_groups; };
   // Less than a tile's rows on each SM: more rows and fewer columns.
-  const int sharing = std::max(1, num_sms / kMaxParts);
-  const bool cut = groups(num_sms) < kTileGroups && params->chunks >= kMaxParts &&
+  const int sharing = std::max(1, num_sms / kParts);
+  const bool cut = groups(num_sms) < kTileGroups && params->chunks >= kParts &&
                    groups(sharing) <= kBlockTiles * kTileGroups;
-  params->parts = cut ? kMaxParts : 1;
+  params->parts = cut ? kParts : 1;
   const int share = divide_up(params->units, cut ? sharing : num_sms);
   const int shares = divide_up(params->units, share);
   params->passes = divide_up(share * params->unit_groups, kBlockTiles * kTileGroups);

@@ -18,7 +18,7 @@ class Partials {
   static constexpr int kTokenGroups = S::kTokens / 8;
 
   explicit __device__ Partials(const Params& params)
-      : first_(params.partials + static_cast<int64_t>(blockIdx.x) / kMaxParts * kMaxParts * kSlotVectors +
+      : first_(params.partials + static_cast<int64_t>(blockIdx.x) / kParts * kParts * kSlotVectors +
                threadIdx.x % 128) {}
 
   // Where this thread's sums are, of a tile and eight tokens, as part `part` of the block leaves them.
@@ -37,7 +37,7 @@ __device__ __forceinline__ void leave_sums(const Params& params, const Work& wor
                                            const float (&d)[kOwnTiles][S::kValues]) {
   const Partials<S> partials(params);
   const int warpgroup = static_cast<int>(threadIdx.x) / 128;
-  const int part = static_cast<int>(blockIdx.x) % kMaxParts;
+  const int part = static_cast<int>(blockIdx.x) % kParts;
 #pragma unroll
   for (int i = 0; i < kOwnTiles; ++i) {
     const int tile = i * kWarpgroups + warpgroup;
@@ -55,27 +55,27 @@ __device__ __forceinline__ void leave_sums(const Params& params, const Work& wor
 template <class S, Result kResult>
 __device__ __forceinline__ void fold_sums(const Params& params, const Work& work) {
   constexpr int kItems = 4;  // at a time: loads take long
-  constexpr int kStride = kMaxParts * kWarpgroups;
+  constexpr int kStride = kParts * kWarpgroups;
   const Partials<S> partials(params);
   const Finisher<kResult> finisher(params);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int token_groups = (params.m + 7) / 8;
   const int items = work.tiles * token_groups;
-  const int part = static_cast<int>(blockIdx.x) % kMaxParts;
+  const int part = static_cast<int>(blockIdx.x) % kParts;
   int first = part * kWarpgroups + static_cast<int>(threadIdx.x) / 128;
   for (; first < items; first += kItems * kStride) {
-    if (lane < kMaxParts) {  // few ask until all are likely to be there
+    if (lane < kParts) {  // few ask until all are likely to be there
       const float4* asked = partials.at(lane, first / token_groups, first % token_groups);
       while (is_unwritten(load_relaxed(asked))) __nanosleep(40);
     }
     __syncwarp();
-    float4 v[kItems][kMaxParts];
+    float4 v[kItems][kParts];
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
       const int item = first + i * kStride;
       if (item >= items) continue;
 #pragma unroll
-      for (int p = 0; p < kMaxParts; ++p) {
+      for (int p = 0; p < kParts; ++p) {
         v[i][p] = load_relaxed(partials.at(p, item / token_groups, item % token_groups));
       }
     }
@@ -86,7 +86,7 @@ __device__ __forceinline__ void fold_sums(const Params& params, const Work& work
       const int tile = item / token_groups;
       float4 sum;
 #pragma unroll
-      for (int p = 0; p < kMaxParts; ++p) {
+      for (int p = 0; p < kParts; ++p) {
         float4* from = partials.at(p, tile, item % token_groups);
         take(from, v[i][p]);
         put_mark_back(from);

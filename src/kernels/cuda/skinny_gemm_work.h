@@ -15,7 +15,8 @@ constexpr int kTileGroups = 8;   // at most, wgmma's 64 rows
 constexpr int kWarpgroups = 2;
 constexpr int kOwnTiles = 3;  // of a warpgroup: as many sums as registers hold
 constexpr int kBlockTiles = kWarpgroups * kOwnTiles;
-constexpr int kMaxParts = 4;
+constexpr int kParts = 4;  // of K, where CTAs share it
+constexpr int kMaxXSlots = 3;
 
 enum class Result { bf16, f32, gated };
 
@@ -23,11 +24,10 @@ struct Params {
   CUtensorMap w_map;
   CUtensorMap x_map;
   int units;        // of eight columns of the result
-  int unit_groups;  // of W's rows in a unit: one, or of the gated form one of the gate and one of the other
-                    // half
+  int unit_groups;  // of W's rows in a unit: 1, of the gated form 2: gate and other half
   int blocks;       // that share the units
   int chunks;       // of K
-  int parts;        // 1, or kMaxParts CTAs of a block that share its chunks
+  int parts;        // 1, or kParts CTAs of a block that share its chunks
   int passes;       // blocks of a CTA, one after another; 1 where there are parts
   int w_slots;
   int w_slot_bytes;
@@ -64,6 +64,8 @@ struct Work {
   }
 };
 
+constexpr int kRingBytes = 225 * 1024;  // of both
+
 // A chunk of x is multiplied by all tiles of a block, and a piece of W is a tile's rows of a chunk.
 template <int kTokensOf>
 struct Shape {
@@ -71,9 +73,9 @@ struct Shape {
   static constexpr int kValues = kTokens / 2;  // of a thread, for a tile
   static constexpr int kXPanelBytes = kTokens * kPanel * 2;
   static constexpr int kXBytes = kChunkPanels * kXPanelBytes;
-  static constexpr int kXSlots = kTokens <= 32 ? 3 : 2;
-  static constexpr int kWBytes = 225 * 1024 - kXSlots * kXBytes;  // of all slots
-  static constexpr int kBytes = kXSlots * kXBytes + kWBytes + 1024;
+  static constexpr int kXSlots = kTokens <= 32 ? kMaxXSlots : 2;
+  static constexpr int kWBytes = kRingBytes - kXSlots * kXBytes;  // of all slots
+  static constexpr int kBytes = kRingBytes + 1024;                // rings begin at a multiple of 1,024
 };
 // Slots are as large as a block's largest tile; wgmma reads 64 rows, so behind the last one too.
 constexpr int kFullTileBytes = kTileGroups * kChunkPanels * kGroupBytes;
@@ -82,8 +84,8 @@ constexpr int kMaxWSlots = 24;
 struct Barriers {
   uint64_t w_full[kMaxWSlots];
   uint64_t w_empty[kMaxWSlots];
-  uint64_t x_full[3];
-  uint64_t x_empty[3];
+  uint64_t x_full[kMaxXSlots];
+  uint64_t x_empty[kMaxXSlots];
 };
 
 template <class S>
