@@ -25,6 +25,24 @@ void expect_nothing_left(RemoteEngine& remote) {
   EXPECT_TRUE(remote.engine->flush_cache().ok());
 }
 
+// Requests that are all there before a step has ended; their tokens.
+std::vector<std::vector<int32_t>> generate_together(RemoteEngine& remote,
+                                                    const std::vector<GenerateRequest>& requests) {
+  std::latch submitted(1);
+  remote.behaviour.submitted = &submitted;
+  std::vector<std::shared_ptr<Collector>> collectors;
+  for (const GenerateRequest& request : requests) collectors.push_back(remote.submit(request));
+  submitted.count_down();
+  std::vector<std::vector<int32_t>> tokens;
+  for (const auto& collector : collectors) {
+    EXPECT_TRUE(collector->wait());
+    tokens.push_back(collector->output().tokens);
+  }
+  EXPECT_TRUE(wait_idle(*remote.engine));
+  remote.behaviour.submitted = nullptr;
+  return tokens;
+}
+
 TEST(Overlap, TheNextStepIsSubmittedWhileOneRuns) {
   RemoteEngine apart(in_turn());
   RemoteEngine overlapped;
@@ -53,17 +71,14 @@ TEST(Overlap, NotBehindALongStep) {
 // Behind each request that ends before the last one, one step isn't planned ahead.
 TEST(Overlap, ANewcomerFindsTheStepBehindAnEndNotYetPlanned) {
   RemoteEngine remote;
-  std::latch submitted(1);
-  remote.behaviour.submitted = &submitted;
-  auto a = remote.submit(greedy_request("a", kPrompt, 40));
-  auto b = remote.submit(greedy_request("b", {1, 2, 3}, 8));
-  auto c = remote.submit(greedy_request("c", {3, 2, 1}, 12));
-  submitted.count_down();
-  ASSERT_TRUE(a->wait() && b->wait() && c->wait());
+  const std::vector<GenerateRequest> requests = {greedy_request("a", kPrompt, 40),
+                                                 greedy_request("b", {1, 2, 3}, 8),
+                                                 greedy_request("c", {3, 2, 1}, 12)};
+  const auto tokens = generate_together(remote, requests);
   EXPECT_EQ(remote.behaviour.steps, 40);
   EXPECT_EQ(remote.behaviour.overlapped, 39 - 2);
   FakeEngine local;
-  EXPECT_EQ(a->output().tokens, local.generate(greedy_request("a", kPrompt, 40)).tokens);
+  for (size_t i = 0; i < requests.size(); ++i) EXPECT_EQ(tokens[i], local.generate(requests[i]).tokens) << i;
 }
 
 // Who waits already has the place at once: nothing is gained by planning late.
@@ -71,13 +86,8 @@ TEST(Overlap, WhoWaitsTakesThePlaceOfWhoEnds) {
   EngineOptions options = small_options();
   options.max_running_requests = 2;
   RemoteEngine remote(options);
-  std::latch submitted(1);
-  remote.behaviour.submitted = &submitted;
-  auto a = remote.submit(greedy_request("a", kPrompt, 10));
-  auto b = remote.submit(greedy_request("b", {1, 2, 3}, 20));
-  auto c = remote.submit(greedy_request("c", {3, 2, 1}, 30));
-  submitted.count_down();
-  ASSERT_TRUE(a->wait() && b->wait() && c->wait());
+  generate_together(remote, {greedy_request("a", kPrompt, 10), greedy_request("b", {1, 2, 3}, 20),
+                             greedy_request("c", {3, 2, 1}, 30)});
   EXPECT_GE(remote.behaviour.steps, 40);
   EXPECT_EQ(remote.behaviour.overlapped, remote.behaviour.steps - 2) << "all but the first and one behind b";
 }
@@ -129,16 +139,11 @@ TEST(Overlap, WhatTheHostChoosesIsWaitedFor) {
 TEST(Overlap, ComesBackWhenNobodyReadsLogits) {
   FakeEngine local;
   RemoteEngine remote;
-  std::latch submitted(1);
-  remote.behaviour.submitted = &submitted;
   auto choosy = greedy_request("choosy", {1, 2, 3}, 8);
   choosy.return_logprob = true;
-  auto a = remote.submit(greedy_request("a", kPrompt, 40));
-  auto b = remote.submit(choosy);
-  submitted.count_down();
-  ASSERT_TRUE(a->wait() && b->wait());
-  EXPECT_EQ(a->output().tokens, local.generate(greedy_request("a", kPrompt, 40)).tokens);
-  EXPECT_EQ(b->output().tokens, local.generate(choosy).tokens);
+  const auto tokens = generate_together(remote, {greedy_request("a", kPrompt, 40), choosy});
+  EXPECT_EQ(tokens[0], local.generate(greedy_request("a", kPrompt, 40)).tokens);
+  EXPECT_EQ(tokens[1], local.generate(choosy).tokens);
   EXPECT_GE(remote.behaviour.overlapped, 30);
   EXPECT_LT(remote.behaviour.overlapped, 39);
 }
