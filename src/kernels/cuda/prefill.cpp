@@ -11,6 +11,10 @@ Status check_desc(const PrefillDesc& desc) {
     return invalid_argument("prefill on the GPU: heads must be a multiple of KV heads, got " +
                             std::to_string(desc.num_heads) + "/" + std::to_string(desc.num_kv_heads));
   }
+  if (desc.num_kv_heads >= kNeighbouringHeads) {
+    return unsupported("prefill on the GPU: fewer than " + std::to_string(kNeighbouringHeads) +
+                       " KV heads, got " + std::to_string(desc.num_kv_heads));
+  }
   if (desc.head_dim != 64 && desc.head_dim != 128 && desc.head_dim != 256) {
     return unsupported("prefill on the GPU: head dim must be 64, 128 or 256, got " +
                        std::to_string(desc.head_dim));

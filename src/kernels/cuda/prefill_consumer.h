@@ -14,6 +14,9 @@ namespace bifocal::kernels::cuda {
 template <int kD, bool kSoftcap>
 struct PrefillConsumer {
   using S = PrefillShape<kD>;
+  // Of so many exponentials one is a polynomial, off the special function unit; 0: none. With head dim 64
+  // that unit would have as much to do as the tensor cores, with a softcap more.
+  static constexpr int kPolynomialEvery = kD != 64 ? 0 : (kSoftcap ? 4 : 8);
   PrefillShared<kD>& shared;
   const PrefillParams& params;
   const int first_row;
@@ -117,7 +120,7 @@ struct PrefillConsumer {
     release_block(ring.slot);
     ring.advance();
     open_rows<kKeys>();
-    start_rows<kKeys, S::kPolynomialEvery>(params.cap, logits<kKeys>(), state, p);
+    start_rows<kKeys, kPolynomialEvery>(params.cap, logits<kKeys>(), state, p);
   }
 
   template <bool kMasked>
@@ -134,7 +137,7 @@ struct PrefillConsumer {
     wgmma_wait<0>();
     wgmma_touch(o);
     release_block(values.slot);
-    continue_rows<S::kN, S::kPolynomialEvery>(params.cap, s, state, p, o);
+    continue_rows<S::kN, kPolynomialEvery>(params.cap, s, state, p, o);
     ring = values;
     ring.advance();
   }
@@ -156,7 +159,7 @@ struct PrefillConsumer {
     wgmma_wait<0>();
     wgmma_touch(o);
     release_block(values.slot);
-    start_rows<kKeys, S::kPolynomialEvery>(params.cap, logits<kKeys>(), state, p);
+    start_rows<kKeys, kPolynomialEvery>(params.cap, logits<kKeys>(), state, p);
     write(before, done);
     accumulate = 0;
     ring = values;

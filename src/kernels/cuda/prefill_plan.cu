@@ -55,7 +55,7 @@ __device__ __forceinline__ void order_sequences(const PlanParams& params, const 
     const uint2 mine = keys[min(seq, num_seqs - 1)];
     int rank = 0;
     uint32_t end = 0;
-#pragma unroll 2  // the code runs once, so fetching it counts
+#pragma unroll 8
     for (int i = part; i < (num_seqs + 1) / 2; i += share) {
       const uint4 pair = pairs[i];
       rank += (pair.x > mine.x ? 1 : 0) + (pair.z > mine.x ? 1 : 0);
@@ -73,6 +73,20 @@ __device__ __forceinline__ void order_sequences(const PlanParams& params, const 
     }
   }
 }
+
+// The first place whose items end behind `item`, searched by a whole warp: among the ends of 32 groups, then
+// in one group.
+__device__ __forceinline__ int place_of(const Place* places, int num_seqs, int item) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int group = (num_seqs + 31) / 32;
+  const auto first = [&](int place) {
+    const bool behind = places[min(place, num_seqs - 1)].end_item > item;
+    return __ffs(static_cast<int>(__ballot_sync(~0U, behind))) - 1;
+  };
+  const int begin = first((lane + 1) * group - 1) * group;
+  return begin + first(begin + lane);
+}
+static_assert(kMaxPrefillSeqs <= 32 * 32);
 
 __global__ void __launch_bounds__(kThreads) plan_prefill_kernel(const __grid_constant__ PlanParams params) {
   __shared__ Sequence seqs[kMaxPrefillSeqs];
@@ -95,19 +109,14 @@ __global__ void __launch_bounds__(kThreads) plan_prefill_kernel(const __grid_con
 
   // Neighbouring warps' records are written by different CTAs: one SM would take longer to write them.
   const int total = min(places[num_seqs - 1].end_item, params.max_items);
-  const int first = (thread / 32 * kCtas + static_cast<int>(blockIdx.x)) * 32 + thread % 32;
-  for (int index = first; index < total; index += kCtas * kThreads) {
-    int low = 0;
-    int high = num_seqs - 1;
-    while (low < high) {
-      const int middle = (low + high) / 2;
-      if (places[middle].end_item > index) {
-        high = middle;
-      } else {
-        low = middle + 1;
-      }
-    }
-    const Place place = places[low];
+  const int lane = thread % 32;
+  for (int begin = (thread / 32 * kCtas + static_cast<int>(blockIdx.x)) * 32; begin < total;
+       begin += kCtas * kThreads) {
+    const int index = begin + lane;
+    int place_index = place_of(places, num_seqs, begin);
+    if (index >= total) continue;
+    while (places[place_index].end_item <= index) ++place_index;
+    const Place place = places[place_index];
     const Sequence seq = seqs[place.seq];
     const int first_item = place.end_item - place.items;
     params.records[index] = prefill_record(params.rule, place.seq, seq.q_begin, seq.q_len, seq.kv_len,

@@ -60,8 +60,15 @@ BIFOCAL_HD int prefill_tiles(const PrefillRule& rule, int q_len) {
   return q_len > 0 ? prefill_quotient(q_len + tokens - 1, tokens) : 0;
 }
 
+// A sequence whose rows one CTA can take: the CTAs of a cluster take neighbouring heads instead.
+BIFOCAL_HD bool prefill_pairs_heads(const PrefillRule& rule, int q_len) {
+  return q_len <= rule.cta_tokens;
+}
+
 BIFOCAL_HD int prefill_items(const PrefillRule& rule, int q_len) {
-  return prefill_tiles(rule, q_len) * rule.num_kv_heads;
+  const int heads = rule.num_kv_heads;
+  return prefill_tiles(rule, q_len) *
+         (prefill_pairs_heads(rule, q_len) ? (heads + kPrefillCtas - 1) / kPrefillCtas : heads);
 }
 
 // Sequences are taken from the largest value down: by length, among equals in the order of the batch. No two
@@ -82,12 +89,13 @@ struct PrefillQueue {
 // What the plan kernel writes of an item; the rest follows from it.
 struct alignas(16) PrefillRecord {
   uint16_t seq = 0;
-  uint16_t head = 0;     // KV head
+  uint16_t head = 0;     // KV head, the first of neighbouring ones with kNeighbouringHeads
   int32_t q_row = 0;     // of the first token
   int32_t position = 0;  // of the first token in its sequence: the last key that it sees
   int32_t kv_len = 0;    // of the sequence; beyond lie keys that nobody wrote
 };
 static_assert(sizeof(PrefillRecord) == 16);
+constexpr int kNeighbouringHeads = 1 << 15;
 
 // Heads whose keys and values the L2 keeps together.
 BIFOCAL_HD int prefill_section_heads(const PrefillRule& rule, int kv_len) {
@@ -98,6 +106,11 @@ BIFOCAL_HD int prefill_section_heads(const PrefillRule& rule, int kv_len) {
 // Item `index` of a sequence with `tiles` tiles and `heads` heads to a section.
 BIFOCAL_HD PrefillRecord prefill_record(const PrefillRule& rule, int seq, int q_begin, int q_len, int kv_len,
                                         int tiles, int heads, int index) {
+  if (prefill_pairs_heads(rule, q_len)) {
+    const int head = index * kPrefillCtas;
+    const int flag = head + kPrefillCtas <= rule.num_kv_heads ? kNeighbouringHeads : 0;
+    return {static_cast<uint16_t>(seq), static_cast<uint16_t>(head | flag), q_begin, kv_len - q_len, kv_len};
+  }
   const int section = prefill_quotient(index, tiles * heads);
   const int first_head = section * heads;
   const int left = rule.num_kv_heads - first_head;
@@ -109,7 +122,7 @@ BIFOCAL_HD PrefillRecord prefill_record(const PrefillRule& rule, int seq, int q_
           q_begin + token, kv_len - q_len + token, kv_len};
 }
 
-struct PrefillItem {
+struct alignas(16) PrefillItem {
   int32_t seq = -1;
   int32_t head = 0;        // KV head
   int32_t q_row = 0;       // of the first token
@@ -118,15 +131,18 @@ struct PrefillItem {
   int32_t kv_begin = 0;    // first key that any row of the whole item sees
   int32_t kv_end = 0;      // behind the last one; not more than 0: there are none
   int32_t kv_len = 0;      // of the sequence; beyond lie keys that nobody wrote
+  int32_t heads = 1;       // neighbouring heads, one to each CTA, instead of one for all of them
+  int32_t padding[3] = {};
 };
-static_assert(sizeof(PrefillItem) == 32);
+static_assert(sizeof(PrefillItem) == 48);
 
 BIFOCAL_HD PrefillItem prefill_item(const PrefillRule& rule, const PrefillRecord& record) {
   const int left = record.kv_len - record.position;  // the sequence's tokens from this one on
   const int most = prefill_tile_tokens(rule);
   PrefillItem item;
   item.seq = record.seq;
-  item.head = record.head;
+  item.head = record.head & (kNeighbouringHeads - 1);
+  item.heads = (record.head & kNeighbouringHeads) != 0 ? kPrefillCtas : 1;
   item.q_row = record.q_row;
   item.num_tokens = left < most ? left : most;
   item.position = record.position;
@@ -141,6 +157,10 @@ BIFOCAL_HD PrefillItem prefill_item(const PrefillRule& rule, const PrefillRecord
 // The rows of an item that the CTA of this rank takes, against the keys of the whole item.
 BIFOCAL_HD PrefillItem prefill_share(const PrefillRule& rule, const PrefillItem& item, int rank) {
   PrefillItem share = item;
+  if (item.heads > 1) {
+    share.head += rank;
+    return share;
+  }
   const int first = rank * rule.cta_tokens;
   const int left = item.num_tokens - first;
   share.num_tokens = left < 0 ? 0 : (left < rule.cta_tokens ? left : rule.cta_tokens);

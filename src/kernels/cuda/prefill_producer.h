@@ -50,6 +50,7 @@ __device__ __forceinline__ void hand_out(const PrefillRule& rule, const PrefillI
     const uint32_t at = cluster_address(&work.item, rank);
     cluster_store(at, int4{share.seq, share.head, share.q_row, share.num_tokens}, barrier);
     cluster_store(at + 16, int4{share.position, share.kv_begin, share.kv_end, share.kv_len}, barrier);
+    cluster_store(at + 32, int4{share.heads, 0, 0, 0}, barrier);
     mbarrier_expect_cluster(barrier, sizeof(PrefillWork));
   }
 }
@@ -110,6 +111,7 @@ struct PrefillProducer {
   // Where the copy engine finds the tiles of a block that this CTA copies.
   struct Tiles {
     uint32_t bytes;  // of all tiles that hold keys of the item
+    int heads;       // of which each CTA has its own
     int group[S::kOwnTiles];
     int outermost[S::kOwnTiles];  // -1: the tile holds no keys of the item
   };
@@ -123,6 +125,8 @@ struct PrefillProducer {
     };
     Tiles tiles;
     tiles.bytes = 0;
+    tiles.heads = item.heads;
+    const int head = item.heads > 1 ? item.head - static_cast<int>(rank) : item.head;
 #pragma unroll
     for (int i = 0; i < S::kTiles; ++i) tiles.bytes += counts(first_token(i)) ? S::kTileBytes : 0;
 #pragma unroll
@@ -132,9 +136,9 @@ struct PrefillProducer {
       if (!counts(token)) continue;
       const int page = token >> params.page_log2;
       const int id = pages.id(page) + params.first_page;
-      tiles.group[i] = (token - (page << params.page_log2)) / 8 + item.head * params.origin.groups_per_head +
+      tiles.group[i] = (token - (page << params.page_log2)) / 8 + head * params.origin.groups_per_head +
                        id * params.origin.groups_per_page;
-      tiles.outermost[i] = params.origin.pages_outermost ? id : item.head;
+      tiles.outermost[i] = params.origin.pages_outermost ? id : head;
     }
     return tiles;
   }
@@ -148,8 +152,14 @@ struct PrefillProducer {
 #pragma unroll
       for (int i = S::kOwnTiles - 1; i >= 0; --i) {
         if (tiles.outermost[i] < 0 || (S::kInTurns && turn != rank)) continue;
-        load_tensor_5d_multicast(shared.blocks[ring.slot] + own_tile(i) * S::kTileBytes, map, full, 0, 0, 0,
-                                 tiles.group[i], tiles.outermost[i], (1 << kPrefillCtas) - 1, kEvictLast);
+        uint8_t* to = shared.blocks[ring.slot] + own_tile(i) * S::kTileBytes;
+        const uint32_t all = (1 << kPrefillCtas) - 1;
+        for (int head = 0; head < tiles.heads; ++head) {
+          load_tensor_5d_multicast(to, map, full, 0, 0, 0,
+                                   tiles.group[i] + head * params.origin.groups_per_head,
+                                   tiles.outermost[i] + (params.origin.pages_outermost ? 0 : head),
+                                   static_cast<uint16_t>(tiles.heads > 1 ? 1U << head : all), kEvictLast);
+        }
       }
     }
     if constexpr (S::kInTurns) turn = (turn + 1) % kPrefillCtas;

@@ -46,9 +46,6 @@ struct PrefillShape {
   // Of a thread. A CTA starts with 168 for each and shares out no more.
   static constexpr int kProducerRegisters = kD == 256 ? 40 : 56;
   static constexpr int kConsumerRegisters = kD == 256 ? 232 : 224;
-  // Of so many exponentials one is a polynomial, off the special function unit; 0: none. With head dim 64
-  // that unit would have as much to do as the tensor cores.
-  static constexpr int kPolynomialEvery = kD == 64 ? 4 : 0;
   static constexpr int kPanels = kD / 64;
   static constexpr int kQPanelBytes = kPrefillRows * 128;
   // A block of K or V: groups of eight tokens, of each group one panel after the other (kv_maps.h).

@@ -52,7 +52,7 @@ TEST(PrefillPlan, EveryRowHasOneItem) {
         ASSERT_LE(share.num_tokens * group, kPrefillRows);
         ASSERT_EQ(share.q_row - share.position, item.q_row - item.position);
         for (int i = 0; i < share.num_tokens; ++i)
-          ++owners[{item.seq, item.head, share.position - offset + i}];
+          ++owners[{item.seq, share.head, share.position - offset + i}];
       }
       // All keys that any row sees are in the item's blocks, and no block is without such a key.
       const int keys = prefill_block_keys(dim);
@@ -69,6 +69,30 @@ TEST(PrefillPlan, EveryRowHasOneItem) {
     for (const int q_len : lengths.q_len) rows += static_cast<size_t>(q_len * kv_heads);
     ASSERT_EQ(owners.size(), rows);
     for (const auto& [key, times] : owners) ASSERT_EQ(times, 1);
+  }
+}
+
+// Where one CTA can take all rows, the other one takes another head's.
+TEST(PrefillPlan, ShortSequencesPairHeads) {
+  for (const int kv_heads : {1, 2, 7, 8}) {
+    const PrefillRule rule = prefill_rule(4 * kv_heads, kv_heads, 128, 0);
+    std::map<std::pair<int, int>, int> tokens;  // (seq, head)
+    int pairs = 0;
+    for (const PrefillItem& item : prefill_items_on_host(rule, {32, 1, 33}, {5000, 900, 33})) {
+      pairs += item.heads > 1 ? 1 : 0;
+      ASSERT_TRUE(item.heads == 1 || item.seq < 2);
+      for (int rank = 0; rank < kPrefillCtas; ++rank) {
+        const PrefillItem share = prefill_share(rule, item, rank);
+        ASSERT_LT(share.head, kv_heads);
+        tokens[{share.seq, share.head}] += share.num_tokens;
+      }
+    }
+    EXPECT_EQ(pairs, 2 * (kv_heads / 2));
+    for (int head = 0; head < kv_heads; ++head) {
+      EXPECT_EQ((tokens[{0, head}]), 32);
+      EXPECT_EQ((tokens[{1, head}]), 1);
+      EXPECT_EQ((tokens[{2, head}]), 33);
+    }
   }
 }
 

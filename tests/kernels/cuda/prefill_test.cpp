@@ -316,6 +316,7 @@ TEST(PrefillDesc, RefusesWhatItDoesNotServe) {
   refused([](PrefillDesc& d) { d.head_dim = 96; }, "head dim");
   refused([](PrefillDesc& d) { d.page_size = 16; }, "page size");
   refused([](PrefillDesc& d) { d.page_size = 192; }, "page size");
+  refused([](PrefillDesc& d) { d.num_heads = d.num_kv_heads = 1 << 15; }, "KV heads");
   refused([](PrefillDesc& d) { d.num_kv_heads = 1, d.num_heads = 129; }, "heads per KV head");
   refused([](PrefillDesc& d) { d.window = -1; }, "window");
   refused([](PrefillDesc& d) { d.scale = 0.0F; }, "scale");
