@@ -1,9 +1,11 @@
 #include "attention/cuda_planner.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "attention/cuda_backends.h"
 #include "base/check.h"
+#include "kernels/cuda/elementwise.h"
 
 namespace bifocal::attention {
 
@@ -91,6 +93,8 @@ Status CudaPlanner::make_slot(size_t class_index, const PlanLimits& limits) {
 }
 
 Status CudaPlanner::plan(const CudaBatch& batch, const cuda::LaunchOptions& launch) {
+  decode_only_ = std::accumulate(batch.num_seqs.begin(), batch.num_seqs.end(), 0) ==
+                 batch.num_seqs[static_cast<size_t>(Phase::decode)];
   for (size_t c = 0; c < slots_.size(); ++c) {
     Slot& slot = slots_[c];
     slot.decode_plans.clear();
@@ -164,6 +168,11 @@ Status CudaPlanner::plan_range(Slot& slot, const Range& range, const CudaBatch& 
   return {};
 }
 
+bool CudaPlanner::rotates(size_t class_index, const cuda::RopeKv& rotation) const {
+  const Slot& slot = slots_.at(class_index);
+  return decode_only_ && slot.prefill_plans.empty() && cuda::decode_rotates(slot.decode_desc, rotation);
+}
+
 Status CudaPlanner::run(size_t class_index, const CudaLayerInputs& inputs,
                         const cuda::LaunchOptions& launch) {
   const Slot& slot = slots_.at(class_index);
@@ -173,7 +182,8 @@ Status CudaPlanner::run(size_t class_index, const CudaLayerInputs& inputs,
   for (const cuda::PrefillPlan& plan : slot.prefill_plans) {
     BIFOCAL_RETURN_IF_ERROR(cuda::run_prefill(plan, prefill, launch));
   }
-  const auto decode = kernel_layer<cuda::DecodeLayer>(desc, inputs);
+  auto decode = kernel_layer<cuda::DecodeLayer>(desc, inputs);
+  decode.rotation = inputs.rotation;
   cuda::LaunchOptions decode_launch = launch;
   decode_launch.early = launch.early && slot.decode_rows_only;
   for (const cuda::DecodePlan& plan : slot.decode_plans) {

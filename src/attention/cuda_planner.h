@@ -40,6 +40,8 @@ struct CudaLayerInputs {
   const kernels::cuda::KvMaps* kv = nullptr;
   int32_t first_page = 0;        // of the layer
   const float* sinks = nullptr;  // f32 [H] or null
+  // Where rotates(): what makes q and the step's keys and values on the way. Null: they are there.
+  const kernels::cuda::RopeKv* rotation = nullptr;
 };
 
 class CudaPlanner {
@@ -53,6 +55,8 @@ class CudaPlanner {
   // Once per step: a kernel for each class and backend. unsupported: decode_mma is to serve prompts of a
   // batch without rows.
   Status plan(const CudaBatch& batch, const kernels::cuda::LaunchOptions& launch);
+  // Whether run() can do a layer's rotation: in a planned step of decode rows alone, on decode_mma.
+  bool rotates(size_t class_index, const kernels::cuda::RopeKv& rotation) const;
   // Once per layer: every phase of the step on its own backend. LaunchOptions::early holds for decode rows
   // alone: rows of a prompt see one another's keys, which the kernel ahead writes.
   Status run(size_t class_index, const CudaLayerInputs& inputs, const kernels::cuda::LaunchOptions& launch);
@@ -95,6 +99,7 @@ class CudaPlanner {
   Router router_;
   std::span<const AttentionDesc> classes_;
   std::vector<Slot> slots_;
+  bool decode_only_ = false;  // the planned step
 };
 
 }  // namespace bifocal::attention

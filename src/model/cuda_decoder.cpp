@@ -108,7 +108,7 @@ Status CudaDecoder::enqueue(const CudaStepShape& shape, const std::byte* arrays,
   step.sampling = reinterpret_cast<const kernels::SampleParams*>(arrays + layout.sampling);
   step.chosen = tokens.chosen;
   step.launch = {stream, true, false};
-  // Decode attention reads the plan, and keys of earlier steps, while the rotation ahead of it still runs:
+  // Decode attention reads the plan, and keys of earlier steps, while the kernel ahead of it still runs:
   // the plan has ended by then because the kernel behind it doesn't start before.
   step.first = {stream, false, false};
   step.attend = {stream, true, true};
@@ -193,16 +193,21 @@ Status CudaDecoder::attend(const Step& step, size_t layer) {
   rope.q = workspace_.q.as<uint16_t>();
   rope.k = cache_.k(layer);
   rope.v = cache_.v(layer);
-  BIFOCAL_RETURN_IF_ERROR(cuda::rope_kv(rope, step.launch));
 
   attention::CudaLayerInputs inputs;
+  const size_t attention_class = classes_.of_layer[layer];
+  if (planner_.rotates(attention_class, rope)) {
+    inputs.rotation = &rope;
+  } else {
+    BIFOCAL_RETURN_IF_ERROR(cuda::rope_kv(rope, step.launch));
+  }
   inputs.q = workspace_.q.as<uint16_t>();
   inputs.out = workspace_.attn.as<uint16_t>();
   inputs.num_tokens = step.num_rows;
   inputs.kv = &cache_.maps();
   inputs.first_page = cache_.first_page(layer);
   inputs.sinks = weights.sinks.as<float>();
-  return planner_.run(classes_.of_layer[layer], inputs, step.attend);
+  return planner_.run(attention_class, inputs, step.attend);
 }
 
 Status CudaDecoder::multiply(const Step& step, size_t layer) {

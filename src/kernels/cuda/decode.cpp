@@ -4,6 +4,7 @@
 #include <bit>
 #include <string>
 
+#include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/launch.h"
 
 namespace bifocal::kernels::cuda {
@@ -39,6 +40,12 @@ int page_tiles_log2(const DecodeDesc& desc) {
 
 int padded_rows(const DecodeDesc& desc) {
   return desc.q_len * (desc.num_heads / desc.num_kv_heads) <= 8 ? 8 : 16;
+}
+
+bool decode_rotates(const DecodeDesc& desc, const RopeKv& rotation) {
+  const int lane_dims = desc.head_dim / 32;
+  return desc.q_len == 1 && rotates_rows(desc.head_dim, padded_rows(desc)) &&
+         (rotation.interleaved || rotation.rotary_dim / 2 % lane_dims == 0);
 }
 
 Expected<DecodeBuffers> make_decode_buffers(const DecodeDesc& desc, const DecodeLimits& limits) {

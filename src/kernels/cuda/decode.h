@@ -77,7 +77,12 @@ struct DecodePlan {
   const DecodeBuffers* buffers = nullptr;
 };
 
+struct RopeKv;
+
 struct DecodeLayer {
+  // Or null: q and all keys are there. Otherwise q and each sequence's last key and value come from qkv, as
+  // rope_kv would make them; its q is neither written nor read, its k and v are this layer's.
+  const RopeKv* rotation = nullptr;
   const uint16_t* q = nullptr;  // bf16 [T, H, D], token stride q_stride; 16-byte aligned
   int64_t q_stride = 0;
   const KvMaps* kv = nullptr;
@@ -91,6 +96,10 @@ struct DecodeLayer {
 // Launches the plan kernel. Reads device memory only on the device; capturable.
 Expected<DecodePlan> plan_decode(const DecodeDesc& desc, const DecodeBatch& batch, DecodeBuffers& buffers,
                                  const LaunchOptions& launch);
+
+// Whether attention can rotate: one query row of a sequence, pairs that lie in one lane or in the same place
+// of two.
+bool decode_rotates(const DecodeDesc& desc, const RopeKv& rotation);
 
 // Launches the attention kernel. Never allocates, never synchronises; capturable.
 Status run_decode(const DecodePlan& plan, const DecodeLayer& layer, const LaunchOptions& launch);

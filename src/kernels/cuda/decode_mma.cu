@@ -11,6 +11,7 @@
 
 #include "kernels/cuda/decode.h"
 #include "kernels/cuda/decode_fold.h"
+#include "kernels/cuda/decode_rotate.h"
 #include "kernels/cuda/decode_shared.h"
 #include "kernels/cuda/decode_tile.h"
 #include "kernels/cuda/launch.h"
@@ -116,7 +117,8 @@ __device__ __forceinline__ void produce(Shared<kD, kN>& shared, const DecodePara
       }
     };
     int tile = tile_begin;
-    if (first && params.early) {  // what the kernel ahead can't have written
+    // What the kernel ahead can't have written; keys that it writes when it rotates are made here otherwise.
+    if (first && params.early && !params.rotates) {
       tile = max(tile_begin, min(tile_end, (seq.kv_end - params.q_len) >> kTileLog2));
       produce_tiles(tile_begin, tile);
       grid_dependency_wait();
@@ -178,6 +180,7 @@ struct QueryChunk {
 template <int kD, int kN>
 __device__ __forceinline__ void consume(Shared<kD, kN>& shared, const DecodeParams& params, int num_seqs) {
   using S = Shape<kD, kN>;
+  constexpr bool kRotates = rotates_rows(kD, S::kRows);
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int team = warp / kWarpsPerTeam;
@@ -198,9 +201,21 @@ __device__ __forceinline__ void consume(Shared<kD, kN>& shared, const DecodePara
     const int all_end = run.seq.kv_end - params.q_len + 1;
     const int all_begin = params.window > 0 ? run.seq.kv_end - params.window : 0;
     TileRange tiles = tiles_of_span(run.seq, run.span_begin);
-    const auto queries = QueryChunk<kD, kN>::of(params, run);
-    if (i == 0 && params.early) grid_dependency_wait();
-    queries.fetch(shared.q[i % 2]);
+    const int newest_key = run.seq.kv_end - 1;
+    const bool newest_here = kRotates && params.rotates && newest_key >= 0 &&
+                             run.span_end == run.seq.span_end && newest_key / kTileTokens % kTeams == team &&
+                             newest_key % kTileTokens / 16 * 16 == row;
+    NewestRow<kD> newest;
+    if (kRotates && params.rotates) {
+      const LaneAngles<kD> angles(params.rope, run.seq.q_row);
+      if (i == 0 && params.early) grid_dependency_wait();
+      if (newest_here) newest.make(params, angles, run.seq.q_row);
+      rotate_queries<kD>(params, angles, run.seq.q_row, shared.q[i % 2]);
+    } else {
+      const auto queries = QueryChunk<kD, kN>::of(params, run);
+      if (i == 0 && params.early) grid_dependency_wait();
+      queries.fetch(shared.q[i % 2]);
+    }
     named_barrier_sync(kQueryBarrier, kConsumerWarps * 32);
     uint32_t q[kD / 16][kN][2];
     load_queries<kD, kN>(shared.q[i % 2], q);
@@ -211,7 +226,9 @@ __device__ __forceinline__ void consume(Shared<kD, kN>& shared, const DecodePara
         const int first_key = tile * kTileTokens + row;
         const bool masked = first_key < all_begin || first_key + 16 > all_end;
         float s[kN][4];
+        const bool patched = newest_here && tile == newest_key / kTileTokens;
         mbarrier_wait(&shared.full[team][ring.slot], ring.phase);
+        if (patched) NewestRow<kD>::put(newest.k, shared.tiles[team][ring.slot], newest_key % kTileTokens);
         multiply_keys<kD, kN>(shared.tiles[team][ring.slot], row, q, s);
         release(&shared.empty[team][ring.slot]);
         ring.advance();
@@ -221,6 +238,7 @@ __device__ __forceinline__ void consume(Shared<kD, kN>& shared, const DecodePara
         update_state<kD, kN>(s, state, p);
         uint32_t keep[2] = {~0U, ~0U};
         mbarrier_wait(&shared.full[team][ring.slot], ring.phase);
+        if (patched) NewestRow<kD>::put(newest.v, shared.tiles[team][ring.slot], newest_key % kTileTokens);
         if (masked) {
           value_masks(run.seq.kv_begin - first_key, run.seq.kv_end - first_key, keep);
           multiply_values<kD, kN, true>(shared.tiles[team][ring.slot], row, p, keep, state.o);
@@ -273,6 +291,7 @@ __global__ void __launch_bounds__(Shape<kD, kN>::kThreads, 1)
   }
   if (!params.early) grid_dependency_wait();
   const DecodePart part = params.parts[blockIdx.y];
+  if (part.num_seqs == 0) return;  // the SM is free for the next kernel
   const int inline_id = lane < kInlinePages ? params.parts[blockIdx.y].pages[lane] : 0;
   __syncthreads();
   if (warp == Shape<kD, kN>::kProducerWarp) {
@@ -282,8 +301,8 @@ __global__ void __launch_bounds__(Shape<kD, kN>::kThreads, 1)
   if (warp < kConsumerWarps) {
     consume<kD, kN>(shared, params, part.num_seqs);
   } else {
-    if (params.early) grid_dependency_wait();
     launch_dependents();
+    if (params.early) grid_dependency_wait();
     fold_units<kD, kN>(shared, params, part.num_seqs);
   }
   const int num_cut = (part.first_slot >= 0 && part.first_cut != kContinued ? 1 : 0) +
@@ -330,6 +349,13 @@ Status run_decode(const DecodePlan& plan, const DecodeLayer& layer, const Launch
   params.v_map = layer.kv->v();
   params.first_page = layer.first_page;
   params.early = options.early && options.programmatic;
+  params.rotates = layer.rotation != nullptr;
+  if (params.rotates) {
+    if (!decode_rotates(desc, *layer.rotation)) {
+      return unsupported("decode on the GPU: this rotation is a kernel's of its own");
+    }
+    params.rope = *layer.rotation;
+  }
   params.page_tiles_log2 = page_tiles_log2(desc);
   params.num_heads = desc.num_heads;
   params.num_kv_heads = desc.num_kv_heads;

@@ -126,6 +126,11 @@ BIFOCAL_HD constexpr bool continues_sequences(int head_dim, int padded_rows) {
   return head_dim * padded_rows <= 1024;
 }
 
+// Whether queries can be rotated on the way: the same kernels have registers for it.
+BIFOCAL_HD constexpr bool rotates_rows(int head_dim, int padded_rows) {
+  return continues_sequences(head_dim, padded_rows);
+}
+
 struct DecodePart {
   int32_t seq = 0;
   int32_t num_seqs = 0;

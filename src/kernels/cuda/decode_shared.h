@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/decode.h"
+#include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/ptx.h"
 #include "kernels/cuda/ring_cursor.h"
 #include "kernels/cuda/softmax_state.h"
@@ -47,6 +48,8 @@ struct DecodeParams {
   int window;
   float softcap;
   float scale;
+  RopeKv rope;  // where `rotates`
+  bool rotates;
   bool early;
 };
 

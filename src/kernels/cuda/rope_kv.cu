@@ -4,31 +4,19 @@
 
 #include <algorithm>
 
-#include "kernels/cuda/bf16_rows.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/rope_head.h"
 
 namespace bifocal::kernels::cuda {
 namespace {
 
 constexpr int kWarps = 8;
 
-template <int kCount>
-struct alignas(2 * kCount) Bf16Vector {
-  uint16_t v[kCount];
-};
-
-// cos and sin of position * inv_freq: whole turns are taken off in double.
-__device__ void angle(int position, float inv_freq, float* cosine, float* sine) {
-  constexpr double kInversePi = 0.318309886183790671538;
-  const double half_turns = static_cast<double>(position) * static_cast<double>(inv_freq) * kInversePi;
-  sincospif(static_cast<float>(half_turns - 2.0 * rint(half_turns * 0.5)), sine, cosine);
-}
-
 template <int kD>
 __global__ void __launch_bounds__(kWarps * 32) rope_kv_kernel(const RopeKv args) {
-  constexpr int kPer = kD / 32;  // values of a lane
-  using Vector = Bf16Vector<kPer>;
+  using Lane = HeadLane<kD>;
+  constexpr int kPer = Lane::kPer;
   __shared__ float cosines[kD / 2];
   __shared__ float sines[kD / 2];
   __shared__ float heads[kWarps][kD];
@@ -39,16 +27,12 @@ __global__ void __launch_bounds__(kWarps * 32) rope_kv_kernel(const RopeKv args)
   const int pairs = args.rotary_dim / 2;
   if (static_cast<int>(threadIdx.x) < pairs) {
     const int j = static_cast<int>(threadIdx.x);
-    float cosine = 0.0F;
-    float sine = 0.0F;
-    angle(args.positions[token], args.inv_freq[j], &cosine, &sine);
-    cosines[j] = cosine * args.attention_factor;
-    sines[j] = sine * args.attention_factor;
+    rope_angle(args, token, j, &cosines[j], &sines[j]);
   }
   __syncthreads();
 
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int first = static_cast<int>(threadIdx.x) % 32 * kPer;
+  const int first = Lane::first_dim();
   const int all_heads = args.num_heads + 2 * args.num_kv_heads;
   for (int head = static_cast<int>(blockIdx.y) * kWarps + warp; head < all_heads;
        head += static_cast<int>(gridDim.y) * kWarps) {
@@ -58,25 +42,9 @@ __global__ void __launch_bounds__(kWarps * 32) rope_kv_kernel(const RopeKv args)
     if (slot < 0) continue;
 
     float x[kPer];
-    const auto in =
-        *reinterpret_cast<const Vector*>(args.qkv + (int64_t{token} * all_heads + head) * kD + first);
-#pragma unroll
-    for (int e = 0; e < kPer; ++e) x[e] = bf16_to_float(in.v[e]);
-    if (args.bias != nullptr) {
-      const auto bias = *reinterpret_cast<const Vector*>(args.bias + head * kD + first);
-#pragma unroll
-      for (int e = 0; e < kPer; ++e) x[e] += bf16_to_float(bias.v[e]);
-    }
-    const uint16_t* norm = is_v ? nullptr : is_q ? args.q_norm : args.k_norm;
-    if (norm != nullptr) {
-      float sum = 0.0F;
-#pragma unroll
-      for (int e = 0; e < kPer; ++e) sum += x[e] * x[e];
-      const float scale = rsqrtf(warp_sum(sum) / static_cast<float>(kD) + args.norm_eps);
-      const auto weight = *reinterpret_cast<const Vector*>(norm + first);
-#pragma unroll
-      for (int e = 0; e < kPer; ++e) x[e] *= scale * bf16_to_float(weight.v[e]);
-    }
+    Lane::unpack(Lane::load(args.qkv + (int64_t{token} * all_heads + head) * kD), x);
+    Lane::add_bias(args, head, x);
+    Lane::normalise(is_v ? nullptr : is_q ? args.q_norm : args.k_norm, args.norm_eps, x);
     if (!is_v) {
       __syncwarp();  // the head before has been read
 #pragma unroll
@@ -89,12 +57,9 @@ __global__ void __launch_bounds__(kWarps * 32) rope_kv_kernel(const RopeKv args)
         const bool second = args.interleaved ? d % 2 != 0 : d >= pairs;
         const int pair = args.interleaved ? d / 2 : second ? d - pairs : d;
         const float partner = heads[warp][args.interleaved ? d ^ 1 : second ? pair : d + pairs];
-        x[e] = x[e] * cosines[pair] + (second ? partner : -partner) * sines[pair];
+        x[e] = rotated(x[e], second ? partner : -partner, cosines[pair], sines[pair]);
       }
     }
-    Vector out;
-#pragma unroll
-    for (int e = 0; e < kPer; ++e) out.v[e] = float_to_bf16(x[e]);
     uint16_t* to = args.q + (int64_t{token} * args.num_heads + head) * kD;
     if (!is_q) {
       const int kv_head = (head - args.num_heads) % args.num_kv_heads;
@@ -102,7 +67,7 @@ __global__ void __launch_bounds__(kWarps * 32) rope_kv_kernel(const RopeKv args)
            ((slot / args.page_size * args.num_kv_heads + kv_head) * args.page_size + slot % args.page_size) *
                kD;
     }
-    *reinterpret_cast<Vector*>(to + first) = out;
+    Lane::store(to, Lane::pack(x));
   }
 }
 
