@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "kernels/cuda/linear.h"
-#include "kernels/cuda/skinny_chain.h"
+#include "kernels/cuda/skinny_link.h"
 #include "model/cuda_model.h"
 #include "model/cuda_products.h"
 
@@ -26,7 +26,7 @@ Expected<LinearTuning> tune_cuda_linears(const ModelSpec& spec, const std::vecto
     for (const int m : rows) {
       for (cuda::Linear* of : {&linear, &deterministic}) {
         progress.advance(1);
-        if (of == &deterministic && m <= cuda::kChainMaxM) continue;  // one link serves them
+        if (of == &deterministic && m <= cuda::kLinkMaxM) continue;  // one link serves them
         const auto measured = of->measure(m, product.n, product.k, product.gated);
         if (!measured.ok() && measured.status().code() == StatusCode::unsupported) continue;
         BIFOCAL_RETURN_IF_ERROR(measured.status());

@@ -13,6 +13,7 @@
 #include "kernels/cuda/order_check.h"
 #include "kernels/cuda/skinny_chain.h"
 #include "kernels/cuda/skinny_gemm.h"
+#include "kernels/cuda/skinny_link.h"
 
 namespace bifocal::kernels::cuda {
 namespace {
@@ -112,7 +113,7 @@ struct Linear::State {
   }
 
   bool takes_link(const LinearArgs& args) const {
-    return args.m <= kChainMaxM && args.out_dtype == DType::bf16 && in_order.has(args);
+    return args.m <= kLinkMaxM && args.out_dtype == DType::bf16 && in_order.has(args);
   }
 
   // A prepared product of deterministic mode.
@@ -120,7 +121,7 @@ struct Linear::State {
     if (args.residual != nullptr && args.residual == args.out) {
       return invalid_argument("a deterministic product can't add to its residual in place");
     }
-    if (takes_link(args)) return run_link(args, chain_workspace.as<void>(), num_sms, launch);
+    if (takes_link(args)) return run_skinny_link(args, num_sms, launch);
     BIFOCAL_ASSIGN_OR_RETURN(const LinearChoice choice, in_order.choice(args));
     if (choice.kind == LinearKind::cublaslt) return run_cublaslt(args, choice.algorithm, launch);
     return run_skinny(args, skinny_workspace.as<void>(), num_sms, launch);

@@ -5,8 +5,8 @@
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/linear_buckets.h"
 #include "kernels/cuda/order_check.h"
-#include "kernels/cuda/skinny_chain.h"
 #include "kernels/cuda/skinny_gemm.h"
+#include "kernels/cuda/skinny_link.h"
 
 namespace bifocal::kernels::cuda {
 namespace {
@@ -77,7 +77,7 @@ Status InOrderProducts::prepare(const LinearProduct& product, const LinearTable&
     BIFOCAL_ASSIGN_OR_RETURN(const LinearMeasured measured, fastest(check, rows, product, device));
     return measured.choice;
   };
-  const int least = product.out_dtype == DType::f32 ? 1 : kChainMaxM + 1;
+  const int least = product.out_dtype == DType::f32 ? 1 : kLinkMaxM + 1;
   BIFOCAL_ASSIGN_OR_RETURN(const auto found, choices_by_bucket({least, product.max_m}, checks));
   for (const auto& [bucket, choice] : found) choices_[{key, bucket}] = choice;
   max_rows_[key] = product.max_m;

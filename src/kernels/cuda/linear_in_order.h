@@ -23,7 +23,7 @@ struct OrderedDevice {
 class InOrderProducts {
  public:
   // Finds what serves each bucket of rows: the table's choice if it passes an OrderCheck, else the fastest
-  // that does. Up to kChainMaxM rows of bf16 none is needed: they have one link of a chain, whose order it
+  // that does. Up to kLinkMaxM rows of bf16 none is needed: they have run_skinny_link, whose order it
   // is. unsupported: for some number of rows nothing passes; the product then has to be served in another
   // order.
   Status prepare(const LinearProduct& product, const LinearTable& table, const OrderedDevice& device);

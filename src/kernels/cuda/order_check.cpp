@@ -5,7 +5,7 @@
 #include "kernels/cuda/compare_bits.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/linear.h"
-#include "kernels/cuda/skinny_chain.h"
+#include "kernels/cuda/skinny_link.h"
 
 namespace bifocal::kernels::cuda {
 namespace {
@@ -22,20 +22,6 @@ Status fill_mixed(const DeviceMemory& memory, uint64_t key) {
 }
 
 }  // namespace
-
-Status run_link(const LinearArgs& args, void* chain_workspace, int num_sms, const LaunchOptions& launch) {
-  LinearChain one;
-  one.m = args.m;
-  LinearLink& link = one.add();
-  link.x = args.x;
-  link.w = args.w;
-  link.n = args.n;
-  link.k = args.k;
-  link.bias = args.bias;
-  link.residual = args.residual;
-  link.out = static_cast<uint16_t*>(args.out);
-  return run_skinny_chain(one, chain_workspace, num_sms, launch);
-}
 
 Expected<OrderCheck> OrderCheck::create(const Product& product, int num_sms) {
   OrderCheck check(product);
@@ -71,18 +57,14 @@ Status OrderCheck::fill(int num_sms) {
   for (const DeviceMemory* operand : {&x_, &w_, &bias_}) {
     BIFOCAL_RETURN_IF_ERROR(fill_mixed(*operand, key++));
   }
-  BIFOCAL_ASSIGN_OR_RETURN(
-      const DeviceMemory workspace,
-      DeviceMemory::allocate(static_cast<size_t>(skinny_chain_workspace_bytes(num_sms))));
-  BIFOCAL_RETURN_IF_ERROR(to_status(cudaMemset(workspace.as<void>(), 0, workspace.bytes()), "clearing"));
   for (const bool with_residual : {false, true}) {
-    for (int row = 0; row < max_m; row += kChainMaxM) {
-      LinearArgs part = args(std::min(kChainMaxM, max_m - row));
+    for (int row = 0; row < max_m; row += kLinkMaxM) {
+      LinearArgs part = args(std::min(kLinkMaxM, max_m - row));
       part.x += count(row, k);
       part.residual = with_residual ? residual_.as<uint16_t>() + count(row, n) : nullptr;
       part.out = (with_residual ? left_ : sum_).as<uint16_t>() + count(row, n);
       part.out_dtype = DType::bf16;
-      BIFOCAL_RETURN_IF_ERROR(run_link(part, workspace.as<void>(), num_sms, {}));
+      BIFOCAL_RETURN_IF_ERROR(run_skinny_link(part, num_sms, {}));
     }
     BIFOCAL_RETURN_IF_ERROR(
         negate(sum_.as<uint16_t>(), static_cast<int64_t>(results), residual_.as<uint16_t>(), {}));

@@ -3,7 +3,7 @@
 // A row's bits don't depend on the algorithm but on the order of its sums. A tensor core adds the products of
 // 16 columns to the running sum at a time, so every kernel that goes along the whole of K with one f32
 // accumulator gives the same bits, however it tiles the result. Which kernels do so is documented nowhere;
-// here all results of random operands are compared with those of one link of run_skinny_chain, which does.
+// here all results of random operands are compared with those of run_skinny_link, which does.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +16,6 @@ namespace bifocal::kernels::cuda {
 
 struct LaunchOptions;
 struct LinearArgs;
-
-// The product as one link of a chain: up to kChainMaxM rows, a result of bf16.
-Status run_link(const LinearArgs& args, void* chain_workspace, int num_sms, const LaunchOptions& launch);
 
 class OrderCheck {
  public:

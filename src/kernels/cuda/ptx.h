@@ -160,6 +160,15 @@ __device__ __forceinline__ void prefetch_tensor_5d(const CUtensorMap* map, int c
                : "memory");
 }
 
+__device__ __forceinline__ void load_tensor_4d(void* dst, const CUtensorMap* map, uint64_t* barrier, int c0,
+                                               int c1, int c2, int c3, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(smem_address(dst)),
+      "l"(map), "r"(smem_address(barrier)), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "l"(policy)
+      : "memory");
+}
+
 __device__ __forceinline__ void load_tensor_3d(void* dst, const CUtensorMap* map, uint64_t* barrier, int c0,
                                                int c1, int c2, uint64_t policy) {
   asm volatile(

@@ -6,8 +6,8 @@
 #include "kernels/cuda/device_array.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/order_check.h"
-#include "kernels/cuda/skinny_chain.h"
 #include "kernels/cuda/skinny_gemm.h"
+#include "kernels/cuda/skinny_link.h"
 
 namespace bifocal::kernels::cuda {
 namespace {
@@ -31,8 +31,7 @@ TEST(OrderCheck, ALinkPassesAndAProductCutAlongKDoesNot) {
   const int num_sms = current_device()->num_sms;
   const auto check = OrderCheck::create({64, 5120, 8192, true, false}, num_sms);
   ASSERT_TRUE(check.ok()) << check.status().message();
-  const DeviceMemory chain = filled(skinny_chain_workspace_bytes(num_sms), 0);
-  const auto link = [&](const LinearArgs& args) { return run_link(args, chain.as<void>(), num_sms, {}); };
+  const auto link = [&](const LinearArgs& args) { return run_skinny_link(args, num_sms, {}); };
   for (const int m : {1, 3, 8}) EXPECT_TRUE(*check->passes(m, link)) << m << " rows";
   EXPECT_FALSE(*check->passes(9, link)) << "a run that fails";
   const DeviceMemory skinny = filled(skinny_workspace_bytes(num_sms), kSkinnyWorkspaceByte);
