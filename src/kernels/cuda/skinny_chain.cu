@@ -1,6 +1,6 @@
-// A warp copies W, a warp copies x, a warp computes the norms' factors, a warpgroup multiplies. Copies of W
-// wait for free slots and nothing else: they start before the kernel ahead has ended, and run on into the
-// next link.
+// A warp copies W, a warp copies x, a warp computes the norms' factors, eight warps multiply. Copies of W
+// wait for room and nothing else: they start before the kernel ahead has ended, and run on into the next
+// link. So do the warps that multiply: they take W into their registers before its x is there.
 #include "kernels/cuda/skinny_chain.h"
 
 #include <cuda_runtime.h>
@@ -10,25 +10,31 @@
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/linear.h"
-#include "kernels/cuda/ptx.h"
 #include "kernels/cuda/skinny_chain_finish.h"
 #include "kernels/cuda/skinny_chain_link.h"
 #include "kernels/cuda/tensor_maps.h"
-#include "kernels/cuda/wgmma.h"
 
 namespace bifocal::kernels::cuda {
 namespace chain {
 namespace {
 
-constexpr int kConsumers = 128;
-constexpr int kThreads = kConsumers + 96;
-constexpr int kSharedBytes = Ring::kBytes + 1024;
+constexpr int kThreads = kConsumers + 128;
+constexpr int kSharedBytes = kRingBytes + kSwizzleBytes;
+constexpr int kBlocks = kTileRows / 16;
+constexpr int kSteps = kPanel / 16;
+constexpr int kPairs = kMultipliers / 2;
+constexpr int kWarpPanels = kPiecePanels / 2;
+// Otherwise a pair would come to a slot whose last piece was another pair's, and whose phase it doesn't know.
+static_assert(kWSlots % kPairs == 0 && kXSlots % kPairs == 0);
 
 struct Shared {
-  uint64_t full[kStages];
-  uint64_t empty[kStages];
-  uint64_t scales_known;
-  uint64_t scales_used;
+  uint64_t w_full[kWSlots];
+  uint64_t w_empty[kWSlots];
+  uint64_t x_full[kXSlots];
+  uint64_t x_empty[kXSlots];
+  uint64_t scales_known[kMaxLinks];  // of a link, once
+  int w_at[kWSlots];
+  int w_room[kWSlots];
   FinishShared finish;
 };
 static_assert(kSharedBytes + sizeof(Shared) <= 227 * 1024, "an SM's shared memory");
@@ -36,246 +42,280 @@ static_assert(kSharedBytes + sizeof(Shared) <= 227 * 1024, "an SM's shared memor
 __device__ int cta() {
   return static_cast<int>(blockIdx.x);
 }
+__device__ int num_ctas() {
+  return static_cast<int>(gridDim.x);
+}
+
+// Where row `row` of a swizzled array has its 16-byte chunk `chunk`.
+__device__ __forceinline__ uint32_t chunk_address(uint32_t base, int row, int chunk) {
+  return base + static_cast<uint32_t>(row * kPanelBytes + ((chunk ^ (row % 8)) * 16));
+}
 
 // Until all of link `which` is in memory.
 __device__ void wait_for_link(const Params& params, int which) {
-  while (load_acquire(params.finished + which) < params.links[which].num_ctas) {
+  const int ctas = min(num_ctas(), params.links[which].num_tiles);
+  while (load_acquire(params.finished + which) < ctas) {
   }
 }
 
-// Calls load(link, share, tile, piece, slot) for each piece of this CTA as soon as its slot is free, and
-// begin(which) before the first of a link.
-template <class Begin, class Load>
-__device__ void fill(const Params& params, const Ring& ring, const Begin& begin, const Load& load) {
-  RingCursor<kStages> at;
+__device__ void copy_w(const Params& params, const Rings& rings) {
+  RingCursor<kWSlots> next;
+  RingCursor<kWSlots> oldest;
+  int slots = 0;
+  int used = 0;
+  int at = 0;
   for (int which = 0; which < params.num_links; ++which) {
     const Link& link = params.links[which];
-    begin(which);
-    const Share share(link, cta());
-    for (int tile = 0; tile < share.tiles; ++tile) {
-      for (int piece = 0; piece < link.tile_pieces; ++piece, at.advance()) {
-        mbarrier_wait(&ring.empty[at.slot], at.phase ^ 1);
-        load(link, share, tile, piece, at.slot);
+    for (int index = cta(); index < link.num_tiles; index += num_ctas()) {
+      const Tile tile(link, index);
+      const int bytes = tile.rows * kRowBytes;
+      for (int piece = 0; piece < link.pieces; ++piece, next.advance(), at += bytes) {
+        const bool wraps = at + bytes > params.w_bytes;
+        const int room = wraps ? params.w_bytes - at + bytes : bytes;
+        for (; slots == kWSlots || used + room > params.w_bytes; --slots, oldest.advance()) {
+          mbarrier_wait(&rings.w_empty[oldest.slot], oldest.phase);
+          used -= rings.w_room[oldest.slot];
+        }
+        if (wraps) at = 0;
+        used += room;
+        ++slots;
+        rings.w_at[next.slot] = at;
+        rings.w_room[next.slot] = room;
+        mbarrier_expect(&rings.w_full[next.slot], static_cast<uint32_t>(bytes));
+        load_tensor_4d(rings.w + at, &tile.tiles->w_map, &rings.w_full[next.slot], 0, tile.column, 0,
+                       piece * kPiecePanels, kEvictFirst);
       }
     }
   }
 }
 
-__device__ void copy_w(const Params& params, const Ring& ring) {
-  fill(
-      params, ring, [](int) {},
-      [&](const Link& link, const Share& share, int tile, int piece, int slot) {
-        const int begin = share.tile_begin(tile);
-        const int end = share.tile_begin(tile + 1);
-        const int unit_bytes = link.unit_groups * link.panels * kGroupBytes;
-        mbarrier_expect(&ring.full[slot], static_cast<uint32_t>((end - begin) * unit_bytes));
-        for (int unit = begin; unit < end; ++unit) {
-          load_tensor_5d(ring.w(slot) + (unit - begin) * unit_bytes, &link.w_map, &ring.full[slot], 0, 0,
-                         piece * link.panels, 0, unit, kEvictFirst);
-        }
-      });
+__device__ void copy_x(const Params& params, const Rings& rings) {
+  const int bytes = params.m * kRowBytes;
+  RingCursor<kXSlots> at;
+  for (int which = 0; which < params.num_links; ++which) {
+    const Link& link = params.links[which];
+    if (which == 0) {
+      grid_dependency_wait();
+    } else {
+      wait_for_link(params, which - 1);
+      async_proxy_fence_global();
+    }
+    for (int index = cta(); index < link.num_tiles; index += num_ctas()) {
+      for (int piece = 0; piece < link.pieces; ++piece, at.advance()) {
+        mbarrier_wait(&rings.x_empty[at.slot], at.phase ^ 1);
+        mbarrier_expect(&rings.x_full[at.slot], static_cast<uint32_t>(bytes));
+        load_tensor_3d(rings.x + at.slot * bytes, &link.x_map, &rings.x_full[at.slot], 0, 0,
+                       piece * kPiecePanels, kEvictLast);
+      }
+    }
+  }
 }
 
-__device__ void copy_x(const Params& params, const Ring& ring) {
-  fill(
-      params, ring,
-      [&](int which) {
-        if (which == 0) {
-          grid_dependency_wait();
-        } else {
-          wait_for_link(params, which - 1);
-          async_proxy_fence_global();
-        }
-      },
-      [&](const Link& link, const Share&, int, int piece, int slot) {
-        mbarrier_expect(&ring.full[slot], static_cast<uint32_t>(link.panels * kTokens * kPanel * 2));
-        load_tensor_3d(ring.x(slot), &link.x_map, &ring.full[slot], 0, 0, piece * link.panels, kEvictLast);
-      });
-}
-
-// One over the root mean square of each token's row, in one order whatever M is.
+// One over the root mean square of each token's row, in one order whatever M is. Who reads them is done when
+// the next are computed: these wait for a link that comes later.
 __device__ void compute_scales(const Params& params, Shared& shared) {
   grid_dependency_wait();
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  uint32_t phase = 0;
   for (int which = 1; which < params.num_links; ++which) {
     if (lane == 0) wait_for_link(params, which - 1);
     __syncwarp();
     const Link& ahead = params.links[which - 1];
     if (ahead.norm == nullptr) continue;
     float sums[kTokens] = {};
-    for (int i = lane; i < ahead.num_ctas; i += 32) {
+    for (int tile = lane; tile < ahead.num_tiles; tile += 32) {
+      const auto* squares = reinterpret_cast<const float4*>(params.squares + tile * kTokens);
+      const float4 low = __ldcg(squares);
+      const float4 high = __ldcg(squares + 1);
+      const float all[kTokens] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 #pragma unroll
-      for (int token = 0; token < kTokens; ++token) {
-        sums[token] += __ldcg(params.squares + token * static_cast<int>(gridDim.x) + i);
-      }
+      for (int token = 0; token < kTokens; ++token) sums[token] += all[token];
     }
-    mbarrier_wait(&shared.scales_used, phase ^ 1);
 #pragma unroll
     for (int token = 0; token < kTokens; ++token) {
       const float mean = warp_sum(sums[token]) / static_cast<float>(ahead.n);
       if (lane == token) shared.finish.scales[token] = rsqrtf(mean + params.norm_eps);
     }
-    mbarrier_arrive(&shared.scales_known);
-    phase ^= 1;
+    mbarrier_arrive(&shared.scales_known[which]);
   }
 }
 
-// The last CTA that waits for no other makes the counters ready for the next chain.
+// The last warp that waits for no other CTA makes the counters ready for the next chain.
 __device__ void leave(const Params& params) {
   if (params.num_links == 1) return;
-  if (atomicAdd(params.left, 1) != 2 * static_cast<int>(gridDim.x) - 1) return;
+  if (atomicAdd(params.left, 1) != 2 * num_ctas() - 1) return;
   __threadfence();
   for (int which = 0; which < params.num_links; ++which) params.finished[which] = 0;
   *params.left = 0;
 }
 
-template <int kPanels>
-__device__ __forceinline__ void multiply_panels(const WgmmaRows& w, const WgmmaRows& x, int add,
-                                                float (&d)[4]) {
-  wgmma_touch(d);
-  wgmma_fence();
+// A warp's panels of a piece of W, as fragments. What a tile lacks of kTileRows is its last row again, and
+// dropped in the end.
+using Fragments = uint32_t[kWarpPanels][kBlocks][kSteps][4];
+
+__device__ __forceinline__ void load_w(const uint8_t* piece, int rows, int first_panel, Fragments& w) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const uint32_t base = smem_address(piece);
 #pragma unroll
-  for (uint32_t panel = 0; panel < kPanels; ++panel) {
+  for (int panel = 0; panel < kWarpPanels; ++panel) {
 #pragma unroll
-    for (uint32_t step = 0; step < kPanel / 16; ++step) {
-      const uint32_t offset = panel * kGroupBytes + step * 32;
-      wgmma_shared<kTokens>(d, w.plus(offset), x.plus(offset), add | static_cast<int>(panel + step));
+    for (int block = 0; block < kBlocks; ++block) {
+      const int row = (first_panel + panel) * rows + min(block * 16 + lane % 16, rows - 1);
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) {
+        ldmatrix_x4(w[panel][block][step], chunk_address(base, row, step * 2 + lane / 16));
+      }
     }
   }
-  wgmma_commit();
-  wgmma_wait<0>();
-  wgmma_touch(d);
 }
 
-// add: 0 for the first piece of a tile.
-__device__ __forceinline__ void multiply(const Link& link, const Ring& ring, int slot, int add,
-                                         float (&d)[4]) {
-  const WgmmaRows w(smem_address(ring.w(slot)), static_cast<uint32_t>(link.panels * kGroupBytes));
-  const WgmmaRows x(smem_address(ring.x(slot)), kGroupBytes);
-  switch (link.panels) {
-    case 1:
-      return multiply_panels<1>(w, x, add, d);
-    case 2:
-      return multiply_panels<2>(w, x, add, d);
-    case 3:
-      return multiply_panels<3>(w, x, add, d);
-    case 4:
-      return multiply_panels<4>(w, x, add, d);
-    case 5:
-      return multiply_panels<5>(w, x, add, d);
-    case 6:
-      return multiply_panels<6>(w, x, add, d);
-    case 7:
-      return multiply_panels<7>(w, x, add, d);
-    default:
-      return multiply_panels<8>(w, x, add, d);
+__device__ __forceinline__ void multiply(const Fragments& w, const uint8_t* x_piece, int m, int first_panel,
+                                         float (&d)[2][kBlocks][4]) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const uint32_t base = smem_address(x_piece);
+#pragma unroll
+  for (int panel = 0; panel < kWarpPanels; ++panel) {
+    const int row = (first_panel + panel) * m + min(lane % 8, m - 1);
+    uint32_t x[kSteps / 2][4];
+#pragma unroll
+    for (int i = 0; i < kSteps / 2; ++i) ldmatrix_x4(x[i], chunk_address(base, row, i * 4 + lane / 8));
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+      for (int block = 0; block < kBlocks; ++block) {
+        mma_16x8x16(d[step % 2][block], w[panel][block][step], x[step / 2][step % 2 * 2],
+                    x[step / 2][step % 2 * 2 + 1]);
+      }
+    }
   }
 }
 
-__device__ void consume(const Params& params, const Ring& ring, Shared& shared) {
-  grid_dependency_wait();
-  RingCursor<kStages> at;
-  uint32_t scales_phase = 0;
+// Pairs of warps take pieces in turn, each warp half of a piece's panels. A warp takes its W into registers
+// as soon as it is there, which makes room in the ring while x is awaited.
+__device__ void consume(const Params& params, const Rings& rings, Shared& shared) {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const bool first_lane = threadIdx.x % 32 == 0;
+  const int first_panel = warp % 2 * kWarpPanels;
+  const int m = params.m;
+  uint32_t ordinal = 0;  // of the tile's first piece, among all of this CTA
+  int turn = 0;          // of tiles
   for (int which = 0; which < params.num_links; ++which) {
     const Link& link = params.links[which];
-    const Share share(link, cta());
-    Finisher finisher(params, which, shared.finish);
-    float d[4];
-    for (int tile = 0; tile < share.tiles; ++tile) {
-      const int begin = share.tile_begin(tile);
-      const int units = share.tile_begin(tile + 1) - begin;
-      for (int piece = 0; piece < link.tile_pieces; ++piece, at.advance()) {
-        mbarrier_wait(&ring.full[at.slot], at.phase);
-        if (piece == 0) finisher.prefetch(begin, units);
-        multiply(link, ring, at.slot, piece, d);
-        if (threadIdx.x == 0) mbarrier_arrive(&ring.empty[at.slot]);
+    const bool scaled = which > 0 && params.links[which - 1].norm != nullptr;
+    Finisher finisher(params, link, shared.finish);
+    for (int index = cta(); index < link.num_tiles; index += num_ctas()) {
+      const Tile tile(link, index);
+      float d[2][kBlocks][4] = {};  // of even and odd steps: two chains of sums are twice as fast as one
+      for (int piece = warp / 2; piece < link.pieces; piece += kPairs) {
+        const uint32_t at = ordinal + static_cast<uint32_t>(piece);
+        const uint32_t w_slot = at % kWSlots;
+        Fragments w;
+        mbarrier_wait(&rings.w_full[w_slot], at / kWSlots % 2);
+        load_w(rings.w + rings.w_at[w_slot], tile.rows, first_panel, w);
+        mbarrier_arrive(&rings.w_empty[w_slot]);  // every lane, for it has read where the piece lies
+        if (which == 0) grid_dependency_wait();   // for what the sums of the first link meet
+        const uint32_t x_slot = at % kXSlots;
+        mbarrier_wait(&rings.x_full[x_slot], at / kXSlots % 2);
+        if (piece < kPairs) finisher.prefetch(tile);
+        multiply(w, rings.x + static_cast<int>(x_slot) * m * kRowBytes, m, first_panel, d);
+        __syncwarp();
+        if (first_lane) mbarrier_arrive(&rings.x_empty[x_slot]);
       }
-      if (tile == 0 && finisher.scaled()) mbarrier_wait(&shared.scales_known, scales_phase);
-      finisher.finish(d, begin, units);
+      ordinal += static_cast<uint32_t>(link.pieces);
+      if (scaled) mbarrier_wait(&shared.scales_known[which], 0);
+      finisher.finish(d, tile, index, turn, scaled, warp / 2 >= link.pieces);
+      turn ^= 1;
     }
-    if (finisher.scaled()) {
-      if (share.tiles == 0) mbarrier_wait(&shared.scales_known, scales_phase);
-      mbarrier_arrive(&shared.scales_used);
-      scales_phase ^= 1;
-    }
-    if (which + 1 < params.num_links && share.tiles > 0) finisher.announce(params.finished + which);
+    if (which + 1 < params.num_links && cta() < link.num_tiles) finisher.announce(params.finished + which);
   }
 }
 
 __global__ void __launch_bounds__(kThreads, 1) skinny_chain_kernel(const __grid_constant__ Params params) {
   extern __shared__ uint8_t memory[];
   __shared__ Shared shared;
-  Ring ring;
-  ring.stages = memory + ((1024 - smem_address(memory) % 1024) % 1024);  // the swizzle counts from there
-  ring.full = shared.full;
-  ring.empty = shared.empty;
+  Rings rings;
+  rings.w = memory + ((kSwizzleBytes - smem_address(memory) % kSwizzleBytes) % kSwizzleBytes);
+  rings.x = rings.w + params.w_bytes;
+  rings.w_at = shared.w_at;
+  rings.w_room = shared.w_room;
+  rings.w_full = shared.w_full;
+  rings.w_empty = shared.w_empty;
+  rings.x_full = shared.x_full;
+  rings.x_empty = shared.x_empty;
   launch_dependents();
   const int thread = static_cast<int>(threadIdx.x);
   if (thread < params.num_links) {
-    prefetch_tensor_map(&params.links[thread].w_map);
-    prefetch_tensor_map(&params.links[thread].x_map);
+    const Link& link = params.links[thread];
+    prefetch_tensor_map(&link.tiles[0].w_map);
+    prefetch_tensor_map(&link.tiles[1].w_map);
+    prefetch_tensor_map(&link.x_map);
   }
   if (thread == 0) {
-    for (int i = 0; i < kStages; ++i) {
-      mbarrier_init(&ring.full[i], 2);
-      mbarrier_init(&ring.empty[i], 1);
+    for (int i = 0; i < kWSlots; ++i) {
+      mbarrier_init(&rings.w_full[i], 1);
+      mbarrier_init(&rings.w_empty[i], 2 * 32);
     }
-    mbarrier_init(&shared.scales_known, 32);
-    mbarrier_init(&shared.scales_used, kConsumers);
+    for (int i = 0; i < kXSlots; ++i) {
+      mbarrier_init(&rings.x_full[i], 1);
+      mbarrier_init(&rings.x_empty[i], 2);
+    }
+    for (int i = 0; i < kMaxLinks; ++i) mbarrier_init(&shared.scales_known[i], 32);
     mbarrier_init_fence();
   }
   __syncthreads();
   const int warp = thread / 32;
-  if (thread < kConsumers) {
-    consume(params, ring, shared);
-  } else if (warp == kConsumers / 32 + 2) {
+  if (warp < kMultipliers) {
+    take_registers<224>();
+    consume(params, rings, shared);
+    return;
+  }
+  give_registers<56>();
+  if (warp == kMultipliers + 2) {
     compute_scales(params, shared);
     if (thread % 32 == 0) leave(params);
   } else if (thread == kConsumers) {
-    copy_w(params, ring);
+    copy_w(params, rings);
   } else if (thread == kConsumers + 32) {
-    copy_x(params, ring);
+    copy_x(params, rings);
     leave(params);
   }
 }
 
 constexpr int64_t kCounterBytes = 128;
+constexpr int kMaxNormed = 16384;  // columns before a norm
 
 int divide_up(int a, int b) {
   return (a + b - 1) / b;
 }
 
 Status set_link(const LinearLink& from, int m, int num_sms, Link* link) {
-  const int panels = from.k / kPanel;
   const int64_t row_bytes = int64_t{from.k} * 2;
-  link->units = from.n / kGroupRows;
-  link->unit_groups = from.gated ? 2 : 1;
-  // No more CTAs than the largest share needs: who has less would take bandwidth from those who finish last.
-  const int most = divide_up(link->units, num_sms);
-  link->num_ctas = divide_up(link->units, most);
-  // The largest tile that any CTA has: it decides how many panels of 32 groups a piece can hold.
-  int tile_units = 1;
-  for (const int units : {most, std::max(1, most - 1)}) {
-    tile_units = std::max(tile_units, divide_up(units, Share::tiles_of(units, link->unit_groups)));
-  }
-  link->panels = std::min({kMaxPanels, kWBytes / kGroupBytes / (tile_units * link->unit_groups), panels});
-  link->tile_pieces = divide_up(panels, link->panels);
+  const int panels = divide_up(from.k, kPanel);
+  link->halves = from.gated ? 2 : 1;
+  link->pieces = divide_up(panels, kPiecePanels);
   link->n = from.n;
   link->bias = from.bias;
   link->residual = from.residual;
   link->out = from.out;
   link->norm = from.norm;
   link->normed = from.normed;
-  const std::array<TensorMapDim, 3> x_dims = {
-      {{kPanel, 0, kPanel}, {m, row_bytes, kTokens}, {panels, kPanel * 2, link->panels}}};
-  BIFOCAL_RETURN_IF_ERROR(make_tensor_map(from.x, x_dims, &link->x_map));
-  const std::array<TensorMapDim, 5> w_dims = {{{kPanel, 0, kPanel},
-                                               {kGroupRows, row_bytes, kGroupRows},
-                                               {panels, kPanel * 2, link->panels},
-                                               {link->unit_groups, from.n * row_bytes, link->unit_groups},
-                                               {link->units, kGroupRows * row_bytes, 1}}};
-  return make_tensor_map(from.w, w_dims, &link->w_map);
+  // Equal shares but for a column. With fewer columns than CTAs, a column each.
+  const int share = divide_up(from.n, num_sms);
+  link->num_tiles = std::min(from.n, divide_up(share * link->halves, kTileRows) * num_sms);
+  const int columns = from.n / link->num_tiles;
+  link->num_large = from.n % link->num_tiles;
+  for (const int size : {0, 1}) {
+    Tiles& tiles = link->tiles[size];
+    tiles.columns = size == 0 && link->num_large > 0 ? columns + 1 : columns;
+    tiles.first_column = size == 0 ? 0 : link->num_large * (columns + 1);
+    const std::array<TensorMapDim, 4> dims = {{{kPanel, 0, kPanel},
+                                               {from.n, row_bytes, tiles.columns},
+                                               {link->halves, from.n * row_bytes, link->halves},
+                                               {panels, kPanelBytes, kPiecePanels}}};
+    BIFOCAL_RETURN_IF_ERROR(make_tensor_map(from.w, dims, &tiles.w_map));
+  }
+  const std::array<TensorMapDim, 3> dims = {
+      {{kPanel, 0, kPanel}, {m, row_bytes, m}, {panels, kPanelBytes, kPiecePanels}}};
+  return make_tensor_map(from.x, dims, &link->x_map);
 }
 
 }  // namespace
@@ -286,18 +326,18 @@ bool skinny_chain_serves(const LinearChain& chain) {
   if (chain.m < 1 || chain.m > kChainMaxM || links.empty()) return false;
   for (size_t i = 0; i < links.size(); ++i) {
     const LinearLink& link = links[i];
-    if (link.n <= 0 || link.n % chain::kGroupRows != 0 || link.k <= 0 || link.k % chain::kPanel != 0) {
-      return false;
-    }
+    if (link.n <= 0 || link.k <= 0 || link.k % chain::kPanel != 0) return false;
     if (link.norm == nullptr) continue;
     const bool read = i + 1 < links.size() && links[i + 1].x == link.normed && links[i + 1].k == link.n;
-    if (!read || link.gated) return false;
+    if (!read || link.gated || link.n > chain::kMaxNormed) return false;
   }
   return true;
 }
 
 int64_t skinny_chain_workspace_bytes(int num_sms) {
-  return chain::kCounterBytes + int64_t{num_sms} * chain::kTokens * int64_t{sizeof(float)};
+  // Tiles of a link that a norm follows, at most (set_link).
+  const int64_t tiles = chain::kMaxNormed / chain::kTileRows + 2 * int64_t{num_sms};
+  return chain::kCounterBytes + tiles * chain::kTokens * int64_t{sizeof(float)};
 }
 
 Status run_skinny_chain(const LinearChain& links, void* workspace, int num_sms, const LaunchOptions& launch) {
@@ -305,11 +345,9 @@ Status run_skinny_chain(const LinearChain& links, void* workspace, int num_sms, 
   chain::Params params{};
   params.m = links.m;
   params.norm_eps = links.norm_eps;
-  int ctas = 0;
+  params.w_bytes = chain::kRingBytes - chain::kXSlots * links.m * chain::kRowBytes;
   for (const LinearLink& from : links.view()) {
-    chain::Link* link = &params.links[params.num_links++];
-    BIFOCAL_RETURN_IF_ERROR(chain::set_link(from, links.m, num_sms, link));
-    ctas = std::max(ctas, link->num_ctas);
+    BIFOCAL_RETURN_IF_ERROR(chain::set_link(from, links.m, num_sms, &params.links[params.num_links++]));
   }
   params.finished = static_cast<int*>(workspace);
   params.left = params.finished + chain::kMaxLinks;
@@ -319,7 +357,7 @@ Status run_skinny_chain(const LinearChain& links, void* workspace, int num_sms, 
       to_status(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                      cudaFuncAttributeMaxDynamicSharedMemorySize, chain::kSharedBytes),
                 "shared memory of the skinny chain"));
-  return launch_kernel(kernel, dim3(static_cast<unsigned>(ctas)), chain::kThreads, chain::kSharedBytes,
+  return launch_kernel(kernel, dim3(static_cast<unsigned>(num_sms)), chain::kThreads, chain::kSharedBytes,
                        launch, "the skinny chain", params);
 }
 

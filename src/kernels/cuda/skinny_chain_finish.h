@@ -1,5 +1,5 @@
-// What a warpgroup does with the sums of a tile: scale, bias, residual or gate, one rounding. Where a norm
-// follows, also the rows times the norm's weights, and their squares.
+// What happens to the sums of a tile: added up over the warps, scaled, bias, residual or gate, one rounding.
+// Where a norm follows, also the rows times the norm's weights, and their squares.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,90 +10,59 @@
 
 namespace bifocal::kernels::cuda::chain {
 
+constexpr uint32_t kSumsBarrier = 1;
+constexpr uint32_t kStoredBarrier = 2;
+
 struct FinishShared {
-  float scales[kTokens];      // of the norm ahead of the link
-  float squares[4][kTokens];  // of each warp's columns
+  float scales[kTokens];  // of the norm ahead of the link
+  // Sums over each warp's panels; a row's length keeps stores of fragments free of bank conflicts.
+  // Of two tiles: one is read while the next is written.
+  float parts[2][kMultipliers][kTokens][kTileRows + 4];
 };
 
-// One link's. Lane 4g + t of warp w has of a tile rows 16w + g (d[0], d[1]) and 16w + 8 + g (d[2], d[3]), of
-// tokens 2t and 2t + 1.
+// One link's. Warp w has token w, lane i column i of a tile.
 class Finisher {
  public:
-  __device__ Finisher(const Params& params, int which, FinishShared& shared)
-      : params_(params),
-        link_(params.links[which]),
-        scaled_(which > 0 && params.links[which - 1].norm != nullptr),
-        shared_(shared) {}
-
-  __device__ bool scaled() const { return scaled_; }
+  __device__ Finisher(const Params& params, const Link& link, FinishShared& shared)
+      : params_(params), link_(link), shared_(shared) {}
 
   // Asks for what a tile's sums meet: under load, an answer takes as long as several pieces.
-  __device__ void prefetch(int first_unit, int units) {
-    if (link_.unit_groups == 2) {
-      const int column = (first_unit + warp()) * kGroupRows + lane() / 4;
-      const bool biased = link_.bias != nullptr && warp() < units;
-      added_[0] = biased ? bf16_to_float(__ldg(link_.bias + column)) : 0.0F;
-      added_[1] = biased ? bf16_to_float(__ldg(link_.bias + link_.n + column)) : 0.0F;
-      return;
-    }
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      added_[i] = 0.0F;
-      const int unit = 2 * warp() + i / 2;
-      const int token = 2 * (lane() % 4) + i % 2;
-      if (unit >= units || token >= params_.m) continue;
-      const int column = (first_unit + unit) * kGroupRows + lane() / 4;
-      if (link_.bias != nullptr) added_[i] = bf16_to_float(__ldg(link_.bias + column));
-      if (link_.residual != nullptr) {
-        added_[i] += bf16_to_float(__ldcg(link_.residual + int64_t{token} * link_.n + column));
-      }
-    }
-    if (link_.norm == nullptr) return;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int unit = 2 * warp() + half;
-      if (unit >= units) continue;
-      norm_[half] = __ldg(reinterpret_cast<const uint32_t*>(link_.norm + column_of_pair(first_unit + unit)));
-    }
+  __device__ void prefetch(const Tile& tile) {
+    column_ = tile.column + lane();
+    columns_ = tile.tiles->columns;
+    mine_ = warp() < params_.m && lane() < columns_;
+    if (!mine_) return;
+    added_ = link_.bias != nullptr ? bf16_to_float(__ldg(link_.bias + column_)) : 0.0F;
+    up_added_ = link_.bias != nullptr && link_.halves == 2
+                    ? bf16_to_float(__ldg(link_.bias + link_.n + column_))
+                    : 0.0F;
+    if (link_.residual != nullptr) added_ += bf16_to_float(__ldcg(link_.residual + at()));
+    if (link_.norm != nullptr) norm_ = bf16_to_float(__ldg(link_.norm + column_));
   }
 
-  __device__ void finish(const float (&d)[4], int first_unit, int units) {
-    float scales[2] = {1.0F, 1.0F};
-    if (scaled_) {
-      scales[0] = shared_.scales[2 * (lane() % 4)];
-      scales[1] = shared_.scales[2 * (lane() % 4) + 1];
-    }
-    if (link_.unit_groups == 2) {
-      if (warp() >= units) return;
-      float inner[2];
+  // d: of a block of 16 rows, lane 4g + t has rows g (d[0], d[1]) and g + 8, of tokens 2t and 2t + 1.
+  // turn: 0 and 1 alternate. late: this warp hasn't prefetched, as it had no piece.
+  __device__ void finish(const float (&d)[2][kTileRows / 16][4], const Tile& tile, int index, int turn,
+                         bool scaled, bool late) {
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        inner[e] = silu(d[e] * scales[e] + added_[0]) * (d[2 + e] * scales[e] + added_[1]);
+    for (int block = 0; block < kTileRows / 16; ++block) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        shared_.parts[turn][warp()][lane() % 4 * 2 + e % 2][16 * block + lane() / 4 + e / 2 * 8] =
+            d[0][block][e] + d[1][block][e];
       }
-      store(link_.out, first_unit + warp(), turned(inner[0], inner[1]));
-      return;
     }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      if (2 * warp() + half >= units) continue;
-      const int unit = first_unit + 2 * warp() + half;
-      const uint32_t pair = turned(d[2 * half] * scales[0] + added_[2 * half],
-                                   d[2 * half + 1] * scales[1] + added_[2 * half + 1]);
-      store(link_.out, unit, pair);
-      if (link_.norm == nullptr) continue;
-      const float low = bf16_low(pair);
-      const float high = bf16_high(pair);
-      squares_ += low * low + high * high;
-      store(link_.normed, unit, pack_bf16(low * bf16_low(norm_[half]), high * bf16_high(norm_[half])));
-    }
+    named_barrier_sync(kSumsBarrier, kConsumers);
+    if (late) prefetch(tile);
+    if (warp() < params_.m) store(index, turn, scaled ? shared_.scales[warp()] : 1.0F);
   }
 
   // After the last tile: the results of this CTA are in memory, for the copies of x of the next link.
-  __device__ void announce(int* finished) {
-    if (link_.norm != nullptr) leave_squares();
+  __device__ void announce(int* finished) const {
+    if (warp() >= params_.m) return;
     async_proxy_fence_global();
     __threadfence();
-    named_barrier_sync(1, 128);
+    named_barrier_sync(kStoredBarrier, static_cast<uint32_t>(params_.m) * 32);
     if (threadIdx.x == 0) atomicAdd(finished, 1);
   }
 
@@ -104,41 +73,44 @@ class Finisher {
   __device__ static int lane() {
     return static_cast<int>(threadIdx.x) % 32;
   }
-
-  // Eight columns by eight tokens turned around: this lane gets two neighbouring columns of token lane/4.
-  __device__ static uint32_t turned(float a, float b) {
-    return movmatrix_trans(pack_bf16(a, b));
-  }
-  __device__ static int column_of_pair(int unit) {
-    return unit * kGroupRows + lane() % 4 * 2;
+  __device__ int64_t at() const {
+    return int64_t{warp()} * link_.n + column_;
   }
 
-  __device__ void store(uint16_t* out, int unit, uint32_t pair) const {
-    const int token = lane() / 4;
-    if (token >= params_.m) return;
-    *reinterpret_cast<uint32_t*>(out + int64_t{token} * link_.n + column_of_pair(unit)) = pair;
-  }
-
-  // squares_: of token lane/4 over this thread's columns.
-  __device__ void leave_squares() {
-    squares_ += __shfl_xor_sync(0xFFFFFFFFU, squares_, 1);
-    squares_ += __shfl_xor_sync(0xFFFFFFFFU, squares_, 2);
-    if (lane() % 4 == 0) shared_.squares[warp()][lane() / 4] = squares_;
-    named_barrier_sync(1, 128);
-    if (threadIdx.x >= kTokens) return;
-    float sum = 0.0F;
+  __device__ float sum(int turn, int row) const {
+    float sum = shared_.parts[turn][0][warp()][row];
 #pragma unroll
-    for (int w = 0; w < 4; ++w) sum += shared_.squares[w][threadIdx.x];
-    __stcg(params_.squares + threadIdx.x * gridDim.x + blockIdx.x, sum);
+    for (int w = 1; w < kMultipliers; ++w) sum += shared_.parts[turn][w][warp()][row];
+    return sum;
+  }
+
+  __device__ void store(int tile, int turn, float scale) {
+    float squares = 0.0F;
+    if (mine_) {
+      float value = sum(turn, lane()) * scale + added_;
+      if (link_.halves == 2) value = silu(value) * (sum(turn, lane() + columns_) * scale + up_added_);
+      const uint16_t rounded = float_to_bf16(value);
+      link_.out[at()] = rounded;
+      if (link_.norm != nullptr) {
+        const float out = bf16_to_float(rounded);
+        squares = out * out;
+        link_.normed[at()] = float_to_bf16(out * norm_);
+      }
+    }
+    if (link_.norm == nullptr) return;
+    squares = warp_sum(squares);
+    if (lane() == 0) __stcg(params_.squares + tile * kTokens + warp(), squares);
   }
 
   const Params& params_;
   const Link& link_;
-  bool scaled_;
   FinishShared& shared_;
-  float added_[4] = {};    // gated: the biases of gate and other half
-  uint32_t norm_[2] = {};  // weights of two neighbouring columns
-  float squares_ = 0.0F;
+  int column_ = 0;
+  int columns_ = 0;
+  bool mine_ = false;
+  float added_ = 0.0F;
+  float up_added_ = 0.0F;  // of the gate's other half
+  float norm_ = 0.0F;
 };
 
 }  // namespace bifocal::kernels::cuda::chain

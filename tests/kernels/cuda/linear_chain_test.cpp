@@ -154,8 +154,11 @@ void expect_close(const std::vector<uint16_t>& actual, const std::vector<uint16_
   }
 }
 
-const std::vector<Widths> kWidths = {
-    {1024, 2048, 4096, 3072}, {4096, 4096, 6144, 12288}, {64, 128, 192, 128}, {320, 64, 1344, 1088}};
+const std::vector<Widths> kWidths = {{1024, 2048, 4096, 3072},
+                                     {4096, 4096, 6144, 12288},
+                                     {64, 128, 192, 128},
+                                     {320, 64, 1344, 1088},
+                                     {640, 2624, 1352, 4672}};
 
 TEST(LinearChain, AgreesWithItsProductsOneByOne) {
   REQUIRE_GPU();
