@@ -46,7 +46,15 @@ Expected<PrefillBuffers> make_prefill_buffers(const PrefillDesc& desc, const Pre
   buffers.num_sms = device.num_sms;
   const PrefillRule rule = prefill_rule(desc.num_heads, desc.num_kv_heads, desc.head_dim, desc.window);
   // Every sequence may end in a tile of its own.
-  buffers.max_items = (limits.max_tokens / prefill_tile_tokens(rule) + limits.max_seqs) * desc.num_kv_heads;
+  const int64_t max_items =
+      (int64_t{limits.max_tokens} / prefill_tile_tokens(rule) + limits.max_seqs) * desc.num_kv_heads;
+  if (max_items >= kMaxPrefillItems) {
+    return invalid_argument("prefill on the GPU: a step of " + std::to_string(limits.max_tokens) +
+                            " tokens and " + std::to_string(limits.max_seqs) + " sequences may have " +
+                            std::to_string(max_items) + " items, fewer than " +
+                            std::to_string(kMaxPrefillItems) + " are possible");
+  }
+  buffers.max_items = static_cast<int>(max_items);
   BIFOCAL_ASSIGN_OR_RETURN(buffers.records, DeviceMemory::allocate(static_cast<size_t>(buffers.max_items) *
                                                                    sizeof(PrefillRecord)));
   BIFOCAL_ASSIGN_OR_RETURN(buffers.queue, DeviceMemory::allocate(sizeof(PrefillQueue)));

@@ -21,6 +21,7 @@ struct PlanParams {
   PrefillQueue* queue;
   int num_seqs;
   int max_items;
+  int share_log2;  // of threads that order one sequence
   PrefillRule rule;
 };
 
@@ -28,48 +29,47 @@ struct Sequence {
   int32_t q_begin;
   int32_t q_len;
   int32_t kv_len;
+  int32_t tiles;
+  int32_t section_heads;
 };
+
+// What a sequence is ordered by, and what it adds to the places behind it: 1 and, kMaxPrefillSeqs times, its
+// items.
+struct Key {
+  uint32_t order;
+  uint32_t weight;
+};
+static_assert(int64_t{kMaxPrefillItems} * kMaxPrefillSeqs <= int64_t{1} << 32);
 
 // A sequence in the order in which they are taken.
 struct Place {
   int32_t end_item;  // of all sequences up to and including this one
   int32_t items;
-  int32_t tiles;
-  int32_t section_heads;
   int32_t seq;
 };
 
-// All ranks at once: how many sequences stand before a sequence, how many items they have. So many threads as
-// there are for each sequence share its comparisons, in neighbouring lanes.
-__device__ __forceinline__ void order_sequences(const PlanParams& params, const Sequence* seqs,
-                                                const uint2* keys, Place* places) {
+// All places at once: how many sequences stand before a sequence, how many items they have. As many threads
+// as there are for each sequence share its comparisons, in neighbouring lanes.
+__device__ __forceinline__ void order_sequences(const PlanParams& params, const Key* keys, Place* places) {
   const int num_seqs = params.num_seqs;
-  int share = 1;
-  while (share < 32 && 2 * share * num_seqs <= kThreads) share *= 2;
+  const int share = 1 << params.share_log2;
   const int thread = static_cast<int>(threadIdx.x);
-  const int part = thread % share;
+  const int part = thread & (share - 1);
   const auto* pairs = reinterpret_cast<const uint4*>(keys);
-  const int rounds = (num_seqs * share + kThreads - 1) / kThreads;
-  for (int round = 0; round < rounds; ++round) {
-    const int seq = (round * kThreads + thread) / share;
-    const uint2 mine = keys[min(seq, num_seqs - 1)];
-    int rank = 0;
-    uint32_t end = 0;
+  for (int first = 0; first < num_seqs; first += kThreads >> params.share_log2) {
+    const int seq = first + (thread >> params.share_log2);
+    const Key mine = keys[min(seq, num_seqs - 1)];
+    uint32_t before = 0;
 #pragma unroll 8
     for (int i = part; i < (num_seqs + 1) / 2; i += share) {
       const uint4 pair = pairs[i];
-      rank += (pair.x > mine.x ? 1 : 0) + (pair.z > mine.x ? 1 : 0);
-      end += (pair.x > mine.x ? pair.y : 0) + (pair.z > mine.x ? pair.w : 0);
+      if (pair.x > mine.order) before += pair.y;
+      if (pair.z > mine.order) before += pair.w;
     }
-    for (int lanes = share / 2; lanes > 0; lanes /= 2) {
-      rank += __shfl_xor_sync(~0U, rank, lanes);
-      end += __shfl_xor_sync(~0U, end, lanes);
-    }
+    for (int lanes = share / 2; lanes > 0; lanes /= 2) before += __shfl_xor_sync(~0U, before, lanes);
     if (part == 0 && seq < num_seqs) {
-      const auto items = static_cast<int>(mine.y);
-      const Sequence& lengths = seqs[seq];
-      places[rank] = {static_cast<int>(end) + items, items, prefill_tiles(params.rule, lengths.q_len),
-                      prefill_section_heads(params.rule, lengths.kv_len), seq};
+      const auto items = static_cast<int>(mine.weight / kMaxPrefillSeqs);
+      places[before % kMaxPrefillSeqs] = {static_cast<int>(before / kMaxPrefillSeqs) + items, items, seq};
     }
   }
 }
@@ -90,21 +90,25 @@ static_assert(kMaxPrefillSeqs <= 32 * 32);
 
 __global__ void __launch_bounds__(kThreads) plan_prefill_kernel(const __grid_constant__ PlanParams params) {
   __shared__ Sequence seqs[kMaxPrefillSeqs];
-  __shared__ alignas(16) uint2 keys[kMaxPrefillSeqs];  // order, items
+  __shared__ alignas(16) Key keys[kMaxPrefillSeqs];
   __shared__ Place places[kMaxPrefillSeqs];
   const int thread = static_cast<int>(threadIdx.x);
   const int num_seqs = params.num_seqs;
+  const PrefillRule& rule = params.rule;
   grid_dependency_wait();
   launch_dependents();
   for (int i = thread; i < num_seqs + num_seqs % 2; i += kThreads) {
     keys[i] = {0, 0};
     if (i == num_seqs) continue;
-    const Sequence seq = {params.q_begin[i], params.q_len[i], params.kv_len[i]};
-    seqs[i] = seq;
-    keys[i] = {prefill_order(seq.kv_len, i), static_cast<uint32_t>(prefill_items(params.rule, seq.q_len))};
+    const int q_len = params.q_len[i];
+    const int kv_len = params.kv_len[i];
+    seqs[i] = {params.q_begin[i], q_len, kv_len, prefill_tiles(rule, q_len),
+               prefill_section_heads(rule, kv_len)};
+    keys[i] = {prefill_order(kv_len, i),
+               static_cast<uint32_t>(prefill_items(rule, q_len)) * kMaxPrefillSeqs + 1};
   }
   __syncthreads();
-  order_sequences(params, seqs, keys, places);
+  order_sequences(params, keys, places);
   __syncthreads();
 
   // Neighbouring warps' records are written by different CTAs: one SM would take longer to write them.
@@ -119,8 +123,8 @@ __global__ void __launch_bounds__(kThreads) plan_prefill_kernel(const __grid_con
     const Place place = places[place_index];
     const Sequence seq = seqs[place.seq];
     const int first_item = place.end_item - place.items;
-    params.records[index] = prefill_record(params.rule, place.seq, seq.q_begin, seq.q_len, seq.kv_len,
-                                           place.tiles, place.section_heads, index - first_item);
+    params.records[index] = prefill_record(rule, place.seq, seq.q_begin, seq.q_len, seq.kv_len, seq.tiles,
+                                           seq.section_heads, index - first_item);
   }
   if (blockIdx.x == 0 && thread == 0) *params.queue = {total, 0};
 }
@@ -143,6 +147,9 @@ Expected<PrefillPlan> plan_prefill(const PrefillDesc& desc, const PrefillBatch& 
   params.queue = buffers.queue.as<PrefillQueue>();
   params.num_seqs = batch.num_seqs;
   params.max_items = buffers.max_items;
+  while (params.share_log2 < 5 && (batch.num_seqs << (params.share_log2 + 1)) <= kThreads) {
+    ++params.share_log2;
+  }
   params.rule = prefill_rule(desc.num_heads, desc.num_kv_heads, desc.head_dim, desc.window);
   BIFOCAL_RETURN_IF_ERROR(
       launch_kernel(plan_prefill_kernel, kCtas, kThreads, 0, launch, "the prefill plan kernel", params));

@@ -80,6 +80,9 @@ BIFOCAL_HD uint32_t prefill_order(int kv_len, int seq) {
   return static_cast<uint32_t>(length) * kMaxPrefillSeqs + static_cast<uint32_t>(kMaxPrefillSeqs - 1 - seq);
 }
 
+// Items of a step, of all sequences together: fewer than this.
+constexpr int kMaxPrefillItems = 1 << 22;
+
 // How many items CTAs have taken; a run leaves it at 0.
 struct PrefillQueue {
   int32_t num_items = 0;

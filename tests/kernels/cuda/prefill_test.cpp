@@ -322,6 +322,7 @@ TEST(PrefillDesc, RefusesWhatItDoesNotServe) {
   refused([](PrefillDesc& d) { d.scale = 0.0F; }, "scale");
   EXPECT_FALSE(make_prefill_buffers(good, {0, 100}).ok());
   EXPECT_FALSE(make_prefill_buffers(good, {4, 0}).ok());
+  EXPECT_FALSE(make_prefill_buffers(good, {4, 1 << 30}).ok());
 }
 
 TEST(PrefillPlanKernel, WritesWhatTheHostComputes) {

@@ -172,6 +172,7 @@ void bench_prefill(const Options& options, const Pools& pools) {
   for (const Shape& shape : shapes(options.quick)) {
     PrefillRow row(pools, shape.heads, shape.kv_heads, shape.head_dim, shape.q_len, shape.kv_len);
     const auto call = [&](cudaStream_t stream) { row.run(stream); };
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
     const double plan_us = row.time_plan().us;
     const Timing rested = time_rested(call);
     const int sustained = static_cast<int>(3e5 / rested.us) + 1;  // 0.3 s
