@@ -16,7 +16,7 @@ attention=(
   'DecodePlanKernel.*' 'PrefillPlanKernel.*'
 )
 layer=(
-  'GatherRows.*' 'RmsNorm.*' 'SiluMul.*' 'RopeKv.*' 'PageCopy.*' SkinnyGemm.GatesInTheEpilogue SkinnyGemm.GivesFloatsWithoutRounding
+  DecodeRotate.SmallStepsHaveThemToo 'GatherRows.*' 'RmsNorm.*' 'SiluMul.*' 'RopeKv.*' 'PageCopy.*' SkinnyGemm.GatesInTheEpilogue SkinnyGemm.GivesFloatsWithoutRounding
   LinearChain.LinksWithoutANormHaveTheBitsOfProductsAlone Sample.EqualLogitsGoToTheLowestId Sample.ForbiddenAndBrokenLogits
 )
 

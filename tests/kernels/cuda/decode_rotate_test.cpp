@@ -163,6 +163,17 @@ class Step {
   cudaStream_t stream_ = nullptr;
 };
 
+void expect_the_same_bits(const RotateCase& rotate_case, const std::vector<int>& lengths, int repeats) {
+  Step step(rotate_case, lengths);
+  const Step::Results apart = step.run(false, false);
+  ASSERT_EQ(std::count_if(apart.out.begin(), apart.out.end(),
+                          [](uint16_t bits) { return std::isnan(bf16_value(bits)); }),
+            0);
+  for (int repeat = 0; repeat < repeats; ++repeat) {
+    ASSERT_TRUE(step.run(true, repeat % 2 == 1) == apart) << "repeat " << repeat;
+  }
+}
+
 TEST(DecodeRotate, HasTheBitsOfARotationOfItsOwn) {
   REQUIRE_GPU();
   const std::vector<RotateCase> cases = {
@@ -174,16 +185,17 @@ TEST(DecodeRotate, HasTheBitsOfARotationOfItsOwn) {
   for (size_t i = 0; i < cases.size(); ++i) {
     for (size_t j = 0; j < lengths.size(); ++j) {
       SCOPED_TRACE("case " + std::to_string(i) + ", lengths " + std::to_string(j));
-      Step step(cases[i], lengths[j]);
-      const Step::Results apart = step.run(false, false);
-      ASSERT_EQ(std::count_if(apart.out.begin(), apart.out.end(),
-                              [](uint16_t bits) { return std::isnan(bf16_value(bits)); }),
-                0);
-      for (int repeat = 0; repeat < kRepeats; ++repeat) {
-        ASSERT_TRUE(step.run(true, repeat % 2 == 1) == apart) << "repeat " << repeat;
-      }
+      expect_the_same_bits(cases[i], lengths[j], kRepeats);
     }
   }
+}
+
+// Little enough for a checker (tools/check_gpu_memory.sh).
+TEST(DecodeRotate, SmallStepsHaveThemToo) {
+  REQUIRE_GPU();
+  const std::vector<int> lengths = {2, 0, 17, 64, 300};
+  expect_the_same_bits({8, 2, 128, 128, false, false, true}, lengths, 2);
+  expect_the_same_bits({16, 2, 64, 64, true, true, true}, lengths, 2);
 }
 
 TEST(DecodeRotate, IsRefusedWhereAWarpCannot) {
