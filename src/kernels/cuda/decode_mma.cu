@@ -216,7 +216,7 @@ __device__ __forceinline__ void consume(Shared<kD, kN>& shared, const DecodePara
       if (i == 0 && params.early) grid_dependency_wait();
       queries.fetch(shared.q[i % 2]);
     }
-    named_barrier_sync(kQueryBarrier, kConsumerWarps * 32);
+    meet(kQueryBarrier, kConsumerWarps * 32);
     uint32_t q[kD / 16][kN][2];
     load_queries<kD, kN>(shared.q[i % 2], q);
     for (int span = run.span_begin; span < run.span_end; ++span) {
@@ -308,7 +308,7 @@ __global__ void __launch_bounds__(Shape<kD, kN>::kThreads, 1)
   const int num_cut = (part.first_slot >= 0 && part.first_cut != kContinued ? 1 : 0) +
                       (part.last_slot >= 0 && part.last_cut != kContinued ? 1 : 0);
   if (num_cut == 0) return;
-  named_barrier_sync(kMergeBarrier, Shape<kD, kN>::kMergeThreads);
+  meet(kMergeBarrier, Shape<kD, kN>::kMergeThreads);
   for (int i = 0; i < num_cut; ++i) merge_share<kD, kN>(shared, params, shared.cut_runs[i]);
 }
 

@@ -183,9 +183,9 @@ __device__ __forceinline__ void merge_share(Shared<kD, kN>& shared, const Decode
     for (int slot = 0; slot < cut.num_slots; slot += max_staged) {
       const int slot_end = min(slot + max_staged, cut.num_slots);
       gather_slots<kD, kN>(params, staging, cut.run.slot, slot, slot_end, first, count);
-      named_barrier_sync(kMergeBarrier, S::kMergeThreads);
+      meet(kMergeBarrier, S::kMergeThreads);
       if (mine) fold_staged(staging, slot_end - slot, thread, s, o);
-      named_barrier_sync(kMergeBarrier, S::kMergeThreads);  // what is staged may be overwritten
+      meet(kMergeBarrier, S::kMergeThreads);  // what is staged may be overwritten
     }
     if (mine) store_output(to, s, o);
   }

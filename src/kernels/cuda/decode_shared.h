@@ -22,6 +22,12 @@ constexpr int kRunSlots = 4;
 constexpr uint32_t kQueryBarrier = 1;
 constexpr uint32_t kMergeBarrier = 2;
 
+// Before these, lanes do different things: some have query rows to fetch, or slots to gather, and some don't.
+__device__ __forceinline__ void meet(uint32_t barrier, int threads) {
+  __syncwarp();
+  named_barrier_sync(barrier, static_cast<uint32_t>(threads));
+}
+
 struct DecodeParams {
   const DecodePart* parts;
   const DecodeSequence* seqs;

@@ -52,6 +52,7 @@ class Finisher {
             d[0][block][e] + d[1][block][e];
       }
     }
+    __syncwarp();
     named_barrier_sync(kSumsBarrier, kConsumers);
     if (late) prefetch(tile);
     if (warp() < params_.m) store(index, turn, scaled ? shared_.scales[warp()] : 1.0F);
@@ -62,6 +63,7 @@ class Finisher {
     if (warp() >= params_.m) return;
     async_proxy_fence_global();
     __threadfence();
+    __syncwarp();
     named_barrier_sync(kStoredBarrier, static_cast<uint32_t>(params_.m) * 32);
     if (threadIdx.x == 0) atomicAdd(finished, 1);
   }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "kernels/cuda/attention_case.h"
 #include "kernels/cuda/device_array.h"
@@ -107,6 +108,10 @@ std::vector<AttentionCase> conformance_cases() {
   cases.push_back(decode_case("small_d128", 8, 2, 128, few));
   cases.push_back(decode_case("small_d128_group_16", 16, 1, 128, few));
   cases.push_back(decode_case("small_d256", 8, 1, 256, few));
+  // Many sequences for each CTA, whose query rows are less than a warp fetches: warps drift apart.
+  std::vector<int> rising(700);
+  std::iota(rising.begin(), rising.end(), 1);
+  cases.push_back(decode_case("rising_d64", 4, 2, 64, rising));
   cases.push_back(decode_case("one_token", 8, 1, 128, {1}));
   cases.push_back(decode_case("one_page", 8, 1, 128, {64}));
   cases.push_back(decode_case("one_short", 64, 8, 128, {512}));
