@@ -35,8 +35,8 @@ struct OfflineReport {
   double duration_s = 0;
   int64_t input_tokens = 0;
   int64_t output_tokens = 0;
-  double last_gen_throughput = 0;     // tokens in the last second
-  std::optional<double> mean_idle_s;  // that a GPU computed nothing between two steps
+  double last_gen_throughput = 0;                    // tokens in the last second
+  std::optional<double> mean_idle_s = std::nullopt;  // that a GPU computed nothing between two steps
 };
 std::string offline_block(const OfflineReport& report);
 std::string offline_json(const OfflineReport& report);

@@ -25,14 +25,7 @@ class CpuAttention final : public DeviceAttention {
   }
 
   Status set_cache(void* k, void* v, int num_pages) override {
-    kv_.k = k;
-    kv_.v = v;
-    kv_.dtype = desc_.kv_dtype;
-    kv_.num_kv_heads = desc_.num_kv_heads;
-    kv_.head_dim_k = desc_.head_dim_k;
-    kv_.head_dim_v = desc_.head_dim_v;
-    kv_.page_size = desc_.page_size;
-    kernels::set_dense_strides(kv_);
+    kv_ = paged_cache(desc_, k, v);
     num_pages_ = num_pages;
     return {};
   }

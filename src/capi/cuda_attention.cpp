@@ -20,15 +20,7 @@ class CudaAttention final : public DeviceAttention {
   }
 
   Status set_cache(void* k, void* v, int num_pages) override {
-    kernels::PagedKv kv;
-    kv.k = k;
-    kv.v = v;
-    kv.dtype = desc_.kv_dtype;
-    kv.num_kv_heads = desc_.num_kv_heads;
-    kv.head_dim_k = kv.head_dim_v = desc_.head_dim_k;
-    kv.page_size = desc_.page_size;
-    kernels::set_dense_strides(kv);
-    BIFOCAL_ASSIGN_OR_RETURN(maps_, cuda::make_kv_maps(kv, num_pages));
+    BIFOCAL_ASSIGN_OR_RETURN(maps_, cuda::make_kv_maps(paged_cache(desc_, k, v), num_pages));
     return {};
   }
 

@@ -7,19 +7,10 @@
 #include "kernels/cuda/decode.h"
 #include "kernels/cuda/device_array.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/rope_case.h"
 
 namespace bifocal::kernels::cuda {
 namespace {
-
-struct RotateCase {
-  int num_heads;
-  int num_kv_heads;
-  int head_dim;
-  int rotary_dim;
-  bool interleaved;
-  bool bias;
-  bool norm;
-};
 
 constexpr int kPage = 64;
 constexpr int kRepeats = 20;
@@ -28,7 +19,7 @@ constexpr int kRepeats = 20;
 // belong.
 class Step {
  public:
-  Step(const RotateCase& c, const std::vector<int>& kv_len) : case_(c), num_seqs_(kv_len.size()) {
+  Step(const RopeCase& c, const std::vector<int>& kv_len) : case_(c), num_seqs_(kv_len.size()) {
     const size_t dim = size(c.head_dim);
     const size_t heads = size(c.num_heads);
     const size_t kv_heads = size(c.num_kv_heads);
@@ -153,7 +144,7 @@ class Step {
   static size_t size(int n) { return static_cast<size_t>(n); }
   size_t row() const { return size(case_.num_heads) * size(case_.head_dim); }
 
-  RotateCase case_;
+  RopeCase case_;
   size_t num_seqs_;
   std::vector<uint16_t> k_, v_;
   DeviceMemory table_, kv_len_, positions_, slots_, qkv_, bias_, norm_, inv_freq_;
@@ -163,7 +154,7 @@ class Step {
   cudaStream_t stream_ = nullptr;
 };
 
-void expect_the_same_bits(const RotateCase& rotate_case, const std::vector<int>& lengths, int repeats) {
+void expect_the_same_bits(const RopeCase& rotate_case, const std::vector<int>& lengths, int repeats) {
   Step step(rotate_case, lengths);
   const Step::Results apart = step.run(false, false);
   ASSERT_EQ(std::count_if(apart.out.begin(), apart.out.end(),
@@ -176,7 +167,7 @@ void expect_the_same_bits(const RotateCase& rotate_case, const std::vector<int>&
 
 TEST(DecodeRotate, HasTheBitsOfARotationOfItsOwn) {
   REQUIRE_GPU();
-  const std::vector<RotateCase> cases = {
+  const std::vector<RopeCase> cases = {
       {32, 8, 128, 128, false, false, true}, {5, 1, 128, 64, false, true, false},
       {6, 2, 64, 64, true, true, true},      {28, 2, 64, 64, false, false, true},
       {2, 1, 64, 16, true, false, false},    {4, 2, 128, 0, false, false, false}};

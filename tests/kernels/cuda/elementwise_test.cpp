@@ -7,6 +7,7 @@
 #include "base/thread_pool.h"
 #include "kernels/chosen_token.h"
 #include "kernels/cuda/device_array.h"
+#include "kernels/cuda/rope_case.h"
 #include "weights/dummy.h"
 
 namespace bifocal::kernels::cuda {
@@ -125,16 +126,6 @@ TEST(SiluMul, AgreesWithDouble) {
     }
   }
 }
-
-struct RopeCase {
-  int num_heads;
-  int num_kv_heads;
-  int head_dim;
-  int rotary_dim;
-  bool interleaved;
-  bool bias;
-  bool norm;
-};
 
 std::vector<double> rotated_head(const RopeCase& c, std::vector<double> x, const std::vector<uint16_t>* norm,
                                  const std::vector<float>& inv_freq, int position, double factor) {
