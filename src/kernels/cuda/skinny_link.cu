@@ -174,7 +174,7 @@ __device__ void consume(const Params& params, const Ring& ring) {
     for (int piece = 0; piece < params.tile_pieces; ++piece, at.advance()) {
       mbarrier_wait(&ring.full[at.slot], at.phase);
       multiply(params, ring, at.slot, piece, d);
-      if (threadIdx.x == 0) mbarrier_arrive(&ring.empty[at.slot]);
+      if (threadIdx.x % 32 == 0) mbarrier_arrive(&ring.empty[at.slot]);
     }
     const int begin = share.tile_begin(tile);
     finish(params, d, begin, share.tile_begin(tile + 1) - begin);
@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(kThreads, 1) skinny_link_kernel(const __grid_c
     prefetch_tensor_map(&params.x_map);
     for (int i = 0; i < kStages; ++i) {
       mbarrier_init(&full[i], 2);
-      mbarrier_init(&empty[i], 1);
+      mbarrier_init(&empty[i], kConsumers / 32);  // warps: one may lag behind another's product
     }
     mbarrier_init_fence();
   }
