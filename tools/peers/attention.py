@@ -94,15 +94,15 @@ class Problem:
 class Ours:
     name = "Bifocal"
 
-    def __init__(self, torch, library, backend):
-        self.torch, self.library, self.backend = torch, library, backend
+    def __init__(self, torch, interface, backend):
+        self.torch, self.interface, self.backend = torch, interface, backend
 
     def prepare(self, problem):
         import bifocal_attention
 
         pages = [x.view(-1, *x.shape[2:]) for x in (problem.k_pages, problem.v_pages)]
         attention = bifocal_attention.Attention(
-            self.library, *pages, problem.heads, self.backend, max_tokens=problem.batch * problem.rows,
+            self.interface, *pages, problem.heads, self.backend, max_tokens=problem.batch * problem.rows,
             max_seqs=problem.batch, max_kv_len=problem.length)  # fmt: skip
         attention.plan(problem.q_begin, problem.q_len, problem.kv_len, problem.page_table,
                        0 if problem.decode else problem.batch)  # fmt: skip
@@ -339,7 +339,7 @@ def main():
     limits = ctypes.CDLL(build / "libpeers_limits.so")
     limits.peers_cold_read_us.restype = ctypes.c_double
     limits.peers_cold_read_us.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
-    ours = Ours(torch, bifocal_attention.Library(build / "libbifocal_attention.so"), args.backend)
+    ours = Ours(torch, bifocal_attention.Interface(build / "libbifocal_attention.so"), args.backend)
     print(f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}. {gpu_state()}. PyTorch {torch.__version__}, "
           f"cuDNN {torch.backends.cudnn.version()}, head dim {HEAD_DIM}, pages of {PAGE_SIZE}.")  # fmt: skip
     peers = find_peers(torch)

@@ -26,7 +26,7 @@ class Layer(ctypes.Structure):
                 ("first_page", ctypes.c_int32), ("sinks", ctypes.c_void_p)]  # fmt: skip
 
 
-class Library:
+class Interface:
     def __init__(self, path):
         self.calls = ctypes.CDLL(path)
         handle = ctypes.c_void_p
@@ -52,10 +52,10 @@ class Library:
 class Attention:
     """One attention class over a cache k, v: [pages of all layers, KV heads, page size, head dim]."""
 
-    def __init__(self, library, k, v, num_heads, backend="auto", **options):
-        self.library, self.k, self.v = library, k, v
+    def __init__(self, interface, k, v, num_heads, backend="auto", **options):
+        self.interface, self.k, self.v = interface, k, v
         wishes = Options()
-        library.calls.bifocal_attention_defaults(ctypes.byref(wishes))
+        interface.calls.bifocal_attention_defaults(ctypes.byref(wishes))
         wishes.device = k.device.type.encode()
         wishes.backend = backend.encode()
         wishes.cache_dtype = [torch.float32, torch.float16, torch.bfloat16].index(k.dtype)
@@ -64,11 +64,12 @@ class Attention:
         for name, value in options.items():
             setattr(wishes, name, value)
         self.handle = ctypes.c_void_p()
-        library.check(library.calls.bifocal_attention_create(ctypes.byref(wishes), ctypes.byref(self.handle)))
-        library.check(library.calls.bifocal_attention_set_cache(self.handle, k.data_ptr(), v.data_ptr(), k.shape[0]))
+        interface.check(interface.calls.bifocal_attention_create(ctypes.byref(wishes), ctypes.byref(self.handle)))
+        interface.check(
+            interface.calls.bifocal_attention_set_cache(self.handle, k.data_ptr(), v.data_ptr(), k.shape[0]))
 
     def __del__(self):
-        self.library.calls.bifocal_attention_destroy(self.handle)
+        self.interface.calls.bifocal_attention_destroy(self.handle)
 
     @staticmethod
     def stream(tensor):
@@ -79,13 +80,14 @@ class Attention:
         self.planned = (q_begin, q_len, kv_len, page_table)  # they must live until the step has ended
         batch = Batch(num_prefill, len(q_len) - num_prefill, *(t.data_ptr() for t in self.planned),
                       page_table.stride(0))  # fmt: skip
-        self.library.check(self.library.calls.bifocal_attention_plan(self.handle, ctypes.byref(batch),
+        self.interface.check(self.interface.calls.bifocal_attention_plan(self.handle, ctypes.byref(batch),
                                                                      self.stream(self.k)))  # fmt: skip
 
     def run(self, q, out, first_page=0):
         """q, out: [tokens, heads, head dim]."""
         layer = Layer(q.data_ptr(), out.data_ptr(), q.shape[0], first_page, None)
-        self.library.check(self.library.calls.bifocal_attention_run(self.handle, ctypes.byref(layer), self.stream(q)))
+        self.interface.check(
+            self.interface.calls.bifocal_attention_run(self.handle, ctypes.byref(layer), self.stream(q)))
 
     def explain(self, phase):
-        return self.library.calls.bifocal_attention_explain(self.handle, phase).decode()
+        return self.interface.calls.bifocal_attention_explain(self.handle, phase).decode()

@@ -63,6 +63,13 @@ class InOrder : public testing::Test {
  protected:
   static constexpr int kMostRows = 2048;
 
+  static Expected<Linear> create(const LinearTable& table = {}) {
+    LinearOptions options;
+    options.deterministic = true;
+    options.table = table;
+    return Linear::create(options);
+  }
+
   // All results of the first m rows of x from row `first` on.
   std::vector<uint8_t> run(Linear& linear, LinearArgs args, int first, int m) {
     const bool f32 = args.out_dtype == DType::f32;
@@ -111,9 +118,7 @@ class InOrder : public testing::Test {
 
 TEST_F(InOrder, RowsHaveTheSameBitsInEveryBatch) {
   REQUIRE_GPU();
-  LinearOptions options;
-  options.deterministic = true;
-  auto linear = Linear::create(options);
+  auto linear = create();
   REQUIRE_CUBLASLT(linear);
   for (const Shape& shape : {Shape{6144, 4096, false, DType::bf16},
                              {4096, 12288, false, DType::bf16},
@@ -130,18 +135,16 @@ TEST_F(InOrder, RowsHaveTheSameBitsInEveryBatch) {
 
 TEST_F(InOrder, AMeasuredChoiceIsTakenIfItPasses) {
   REQUIRE_GPU();
-  LinearOptions options;
-  options.deterministic = true;
-  auto first = Linear::create(options);
+  auto first = create();
   REQUIRE_CUBLASLT(first);
   const LinearProduct product{32, 1024, 2048};
   ASSERT_TRUE(first->measure(16, product.n, product.k, false).ok());
   const auto measured = first->measure(32, product.n, product.k, false);
   ASSERT_TRUE(measured.ok()) << measured.status().message();
-  options.table = first->table();
-  ASSERT_EQ(options.table.choices.size(), 2U);
-  options.table.choices[0].algorithm.fill(0);  // none that runs: another is found
-  auto second = Linear::create(options);
+  LinearTable table = first->table();
+  ASSERT_EQ(table.choices.size(), 2U);
+  table.choices[0].algorithm.fill(0);  // none that runs: another is found
+  auto second = create(table);
   ASSERT_TRUE(second.ok());
   second->prepare(product);
   EXPECT_EQ(second->describe(32, product.n, product.k), measured->best);
@@ -151,9 +154,7 @@ TEST_F(InOrder, AMeasuredChoiceIsTakenIfItPasses) {
 
 TEST_F(InOrder, RefusesMoreRowsThanPreparedAndSumsInPlace) {
   REQUIRE_GPU();
-  LinearOptions options;
-  options.deterministic = true;
-  auto linear = Linear::create(options);
+  auto linear = create();
   REQUIRE_CUBLASLT(linear);
   linear->prepare({16, 256, 128});
   LinearArgs args;
@@ -170,9 +171,7 @@ TEST_F(InOrder, RefusesMoreRowsThanPreparedAndSumsInPlace) {
 
 TEST_F(InOrder, GatedRowsAndChainsHaveTheSameBitsInEveryBatch) {
   REQUIRE_GPU();
-  LinearOptions options;
-  options.deterministic = true;
-  auto linear = Linear::create(options);
+  auto linear = create();
   REQUIRE_CUBLASLT(linear);
   const int hidden = 1024;
   const int inner = 3072;
