@@ -403,14 +403,17 @@ TEST(Engine, AThrowingSinkIsContained) {
 
 TEST(Engine, OutOfMemoryInAStepFailsTheEngineAndTellsEverybody) {
   FakeEngine fake;
+  Gate gate;  // until all are in: who comes after the failure is refused
   std::atomic<int> steps = 0;
   fake.model->on_forward = [&](const auto&) -> Status {
+    gate.pass();
     if (++steps == 4) throw std::bad_alloc();
     return {};
   };
   std::vector<std::shared_ptr<Collector>> collectors;
   for (int i = 0; i < 20; ++i)
     collectors.push_back(fake.submit(greedy_request("r" + std::to_string(i), prompt_of(10, i), 50)));
+  gate.open();
   for (auto& collector : collectors) {
     ASSERT_TRUE(collector->wait());
     EXPECT_EQ(collector->output().last.finish, FinishReason::error);

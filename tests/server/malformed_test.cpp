@@ -153,13 +153,12 @@ void exchange(uint16_t port, const std::string& request) {
   client.send(request);
   const bool head = request.starts_with("HEAD");
   for (int left = count_requests(request); left > 0; --left) {
-    const auto reply = client.receive_reply(std::chrono::seconds(10), head);
+    const auto reply = client.receive_reply(kPatience, head);
     if (!reply) break;  // an earlier one ended the connection
     check_answer(*reply, request);
   }
   client.finish_sending();
-  while (const auto reply = client.receive_reply(std::chrono::seconds(10), head))
-    check_answer(*reply, request);
+  while (const auto reply = client.receive_reply(kPatience, head)) check_answer(*reply, request);
   ASSERT_TRUE(client.closed_by_server()) << request;
 }
 

@@ -33,8 +33,7 @@ struct TestServer {
 };
 
 // Polls until it holds; false after the timeout.
-bool eventually(const std::function<bool()>& condition,
-                std::chrono::milliseconds timeout = std::chrono::seconds(10));
+bool eventually(const std::function<bool()>& condition, std::chrono::milliseconds timeout = kPatience);
 
 int64_t resident_bytes();  // of this process
 

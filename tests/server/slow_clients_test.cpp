@@ -17,7 +17,7 @@ std::string drip(const ServerOptions& options, const std::string& begin) {
   Client client(server.port());
   client.send(begin);
   std::string answer;
-  const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  const auto patience = std::chrono::steady_clock::now() + kPatience;
   while (answer.empty() && client.send("a") && std::chrono::steady_clock::now() < patience) {
     answer = client.receive_some(1, milliseconds(10));
   }
@@ -121,9 +121,9 @@ TEST(SlowClients, ThoseThatNeverReadAreCutOffAndCostLittle) {
         make_request("POST", "/generate",
                      R"({"text":"a","stream":true,"sampling_params":{"max_new_tokens":1000000000}})"));
   }
-  EXPECT_TRUE(eventually([&] { return server.engine.submitted() == kClients && server.engine.idle(); },
-                         std::chrono::seconds(60)));
-  EXPECT_EQ(server.metric("bifocal_aborts_total{reason=\"client_stalled\"}"), kClients);
+  EXPECT_TRUE(eventually([&] { return server.engine.submitted() == kClients && server.engine.idle(); }));
+  EXPECT_TRUE(eventually(
+      [&] { return server.metric("bifocal_aborts_total{reason=\"client_stalled\"}") == kClients; }));
   EXPECT_TRUE(eventually([&] { return server.metric("bifocal_http_open_connections{}") == 1; }));
   if (!kSanitized) {
     EXPECT_LT(resident_bytes() - before, int64_t{32} << 20);

@@ -12,6 +12,9 @@
 
 namespace bifocal::server {
 
+// How long tests wait for what must happen: long enough for a machine that is busy with something else.
+inline constexpr std::chrono::milliseconds kPatience = std::chrono::seconds(60);
+
 struct Reply {
   int status = 0;
   std::string head;
@@ -33,21 +36,19 @@ class Client {
   // False when the server closed.
   bool send(std::string_view bytes);
   // Up to max_bytes as they come; "" at the end of the connection or after the timeout.
-  std::string receive_some(size_t max_bytes = 65536,
-                           std::chrono::milliseconds timeout = std::chrono::seconds(10));
+  std::string receive_some(size_t max_bytes = 65536, std::chrono::milliseconds timeout = kPatience);
   // Until what came ends in `end`; shorter at the end of the connection or after the timeout.
-  std::string receive_until(std::string_view end,
-                            std::chrono::milliseconds timeout = std::chrono::seconds(10));
+  std::string receive_until(std::string_view end, std::chrono::milliseconds timeout = kPatience);
   // Exactly so many bytes; fewer at the end of the connection or after the timeout.
-  std::string receive_bytes(size_t count, std::chrono::milliseconds timeout = std::chrono::seconds(10));
+  std::string receive_bytes(size_t count, std::chrono::milliseconds timeout = kPatience);
   // Everything until the server closes.
-  std::string receive_all(std::chrono::milliseconds timeout = std::chrono::seconds(10));
+  std::string receive_all(std::chrono::milliseconds timeout = kPatience);
   // One answer, interim ones (100) skipped; nullopt when the connection ends or the timeout passes before it
   // is whole.
-  std::optional<Reply> receive_reply(std::chrono::milliseconds timeout = std::chrono::seconds(10),
+  std::optional<Reply> receive_reply(std::chrono::milliseconds timeout = kPatience,
                                      bool head_request = false);
   void finish_sending();  // the server sees the end of what was sent
-  bool closed_by_server(std::chrono::milliseconds timeout = std::chrono::seconds(10));
+  bool closed_by_server(std::chrono::milliseconds timeout = kPatience);
   void close(bool reset = false);
 
  private:

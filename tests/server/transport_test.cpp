@@ -82,7 +82,7 @@ TEST(Transport, HeadIsGetWithoutTheBody) {
     client.send(make_request("GET", path));
     const auto get = client.receive_reply();
     client.send(make_request("HEAD", path) + make_request("GET", "/health"));
-    const auto head = client.receive_reply(std::chrono::seconds(10), true);
+    const auto head = client.receive_reply(kPatience, true);
     EXPECT_EQ(head->status, get->status) << path;
     EXPECT_EQ(head->header("content-length"), get->header("content-length")) << path;
     EXPECT_EQ(client.receive_reply()->body, R"({"status":"ready"})") << path;  // nothing lay in between
