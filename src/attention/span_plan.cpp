@@ -4,6 +4,7 @@
 
 #include "attention/shared_prefix.h"
 #include "base/check.h"
+#include "base/int_math.h"
 
 namespace bifocal::attention {
 namespace {
@@ -12,10 +13,6 @@ namespace {
 constexpr int kPartsPerThread = 4;
 // Memory for partial states beyond what one long sequence needs; when it runs out, fewer units are split.
 constexpr int64_t kPartialBudgetBytes = int64_t{32} << 20;
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 int64_t max_parts(const PlanLimits& limits) {
   return limits.num_threads <= 1 ? 1 : int64_t{limits.num_threads} * kPartsPerThread;

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/clock.h"
+#include "base/int_math.h"
 #include "bench/arrivals.h"
 #include "bench/primed_model.h"
 #include "engine/engine_plan.h"
@@ -15,10 +16,6 @@ namespace {
 
 constexpr int64_t kWarmTokens = 3;    // of every decoding request, before the prompt arrives
 constexpr int64_t kSlackTokens = 16;  // that a decoding request may write beyond what is expected
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 // What a decoding request may write: while the contexts come, to warm up, and beside the prompt.
 int64_t decode_tokens(const MixedStepShape& shape, int chunk) {

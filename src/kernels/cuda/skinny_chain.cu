@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/int_math.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/skinny_chain_finish.h"
@@ -283,15 +284,11 @@ __global__ void __launch_bounds__(kThreads, 1) skinny_chain_kernel(const __grid_
 constexpr int64_t kCounterBytes = 128;
 constexpr int kMaxNormed = 16384;  // columns before a norm
 
-int divide_up(int a, int b) {
-  return (a + b - 1) / b;
-}
-
 Status set_link(const LinearLink& from, int m, int num_sms, Link* link) {
   const int64_t row_bytes = int64_t{from.k} * 2;
-  const int panels = divide_up(from.k, kPanel);
+  const int panels = ceil_div(from.k, kPanel);
   link->halves = from.gated ? 2 : 1;
-  link->pieces = divide_up(panels, kPiecePanels);
+  link->pieces = ceil_div(panels, kPiecePanels);
   link->n = from.n;
   link->bias = from.bias;
   link->residual = from.residual;
@@ -299,8 +296,8 @@ Status set_link(const LinearLink& from, int m, int num_sms, Link* link) {
   link->norm = from.norm;
   link->normed = from.normed;
   // Equal shares but for a column. With fewer columns than CTAs, a column each.
-  const int share = divide_up(from.n, num_sms);
-  link->num_tiles = std::min(from.n, divide_up(share * link->halves, kTileRows) * num_sms);
+  const int share = ceil_div(from.n, num_sms);
+  link->num_tiles = std::min(from.n, ceil_div(share * link->halves, kTileRows) * num_sms);
   const int columns = from.n / link->num_tiles;
   link->num_large = from.n % link->num_tiles;
   for (const int size : {0, 1}) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/int_math.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/ptx.h"
@@ -177,10 +178,6 @@ __global__ void __launch_bounds__(kThreads, 1) skinny_kernel(const __grid_consta
   }
 }
 
-int divide_up(int a, int b) {
-  return (a + b - 1) / b;
-}
-
 // W as the copies see it: groups of rows of each of `halves` parts of W.
 struct Weights {
   const uint16_t* w;
@@ -191,20 +188,20 @@ struct Weights {
 // How W is shared, by N, K and the number of SMs alone: a row has the same bits whatever M is. Shares are
 // equal, if need be on fewer CTAs: who had less would take bandwidth from those who end last.
 void share_out(int num_sms, Params* params) {
-  const auto groups = [&](int ctas) { return divide_up(params->units, ctas) * params->unit_groups; };
+  const auto groups = [&](int ctas) { return ceil_div(params->units, ctas) * params->unit_groups; };
   // Less than a tile's rows on each SM: more rows and fewer columns.
   const int sharing = std::max(1, num_sms / kParts);
   const bool cut = groups(num_sms) < kTileGroups && params->chunks >= kParts &&
                    groups(sharing) <= kBlockTiles * kTileGroups;
   params->parts = cut ? kParts : 1;
-  const int share = divide_up(params->units, cut ? sharing : num_sms);
-  const int shares = divide_up(params->units, share);
-  params->passes = divide_up(share * params->unit_groups, kBlockTiles * kTileGroups);
+  const int share = ceil_div(params->units, cut ? sharing : num_sms);
+  const int shares = ceil_div(params->units, share);
+  params->passes = ceil_div(share * params->unit_groups, kBlockTiles * kTileGroups);
   params->blocks = shares * params->passes;
   int tile_units = 1;
-  for (const int units : {params->units / params->blocks, divide_up(params->units, params->blocks)}) {
+  for (const int units : {params->units / params->blocks, ceil_div(params->units, params->blocks)}) {
     if (units > 0)
-      tile_units = std::max(tile_units, divide_up(units, Work::tiles_of(units, params->unit_groups)));
+      tile_units = std::max(tile_units, ceil_div(units, Work::tiles_of(units, params->unit_groups)));
   }
   params->w_slot_bytes = tile_units * params->unit_groups * kChunkPanels * kGroupBytes;
 }
@@ -223,7 +220,7 @@ Status launch_skinny(Params params, const LinearArgs& args, const Weights& weigh
   const int half_rows = weights.rows / weights.halves;
   params.unit_groups = weights.halves;
   params.units = half_rows / kGroupRows;
-  params.chunks = divide_up(panels, kChunkPanels);
+  params.chunks = ceil_div(panels, kChunkPanels);
   share_out(num_sms, &params);
   params.w_slots =
       std::min(kMaxWSlots, (S::kWBytes - (kFullTileBytes - params.w_slot_bytes)) / params.w_slot_bytes);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/int_math.h"
 #include "kernels/cuda/bf16_rows.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/linear.h"
@@ -208,10 +209,6 @@ __global__ void __launch_bounds__(kThreads, 1) skinny_link_kernel(const __grid_c
   }
 }
 
-int divide_up(int a, int b) {
-  return (a + b - 1) / b;
-}
-
 }  // namespace
 
 Status run_skinny_link(const LinearArgs& args, int num_sms, const LaunchOptions& launch) {
@@ -224,14 +221,14 @@ Status run_skinny_link(const LinearArgs& args, int num_sms, const LaunchOptions&
   const int64_t row_bytes = int64_t{args.k} * 2;
   params.units = args.n / kUnitRows;
   // No more CTAs than the largest share needs: who has less would take bandwidth from those who end last.
-  const int most = divide_up(params.units, num_sms);
-  const int ctas = divide_up(params.units, most);
+  const int most = ceil_div(params.units, num_sms);
+  const int ctas = ceil_div(params.units, most);
   int tile_units = 1;  // of the largest tile that any CTA has
   for (const int units : {most, std::max(1, most - 1)}) {
-    tile_units = std::max(tile_units, divide_up(units, divide_up(units, kTileUnits)));
+    tile_units = std::max(tile_units, ceil_div(units, ceil_div(units, kTileUnits)));
   }
   params.panels = std::min({kMaxPanels, kWBytes / kUnitBytes / tile_units, panels});
-  params.tile_pieces = divide_up(panels, params.panels);
+  params.tile_pieces = ceil_div(panels, params.panels);
   params.m = args.m;
   params.n = args.n;
   params.bias = args.bias;
