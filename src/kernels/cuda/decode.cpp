@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/unwritten_byte.h"
 
 namespace bifocal::kernels::cuda {
 namespace {

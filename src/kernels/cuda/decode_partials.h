@@ -11,8 +11,6 @@
 
 namespace bifocal::kernels::cuda {
 
-static_assert(kUnwritten == 0x01010101U * kUnwrittenByte);
-
 // Where a vector of four head dims lies in a slot of this CTA's head, and the state of its packet.
 struct PartialAddress {
   float4* o;

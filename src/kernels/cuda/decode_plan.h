@@ -181,7 +181,6 @@ BIFOCAL_HD TileRange inline_pages(const DecodePart& part, int page_tiles_log2) {
 // Partial states travel in packets of so many head dims, each with its row's (m, l).
 constexpr int kPacketDims = 16;
 constexpr int kPacketVectors = kPacketDims / 4;
-constexpr int kUnwrittenByte = 0xFF;  // every byte of a word that no state has been written to
 
 // Slots of a sequence whose first cut is before `span`: one for all spans before it, one for each span after.
 BIFOCAL_HD int slots_of_cut_sequence(const DecodeSequence& seq, int span) {

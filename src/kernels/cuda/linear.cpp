@@ -14,6 +14,7 @@
 #include "kernels/cuda/skinny_chain.h"
 #include "kernels/cuda/skinny_gemm.h"
 #include "kernels/cuda/skinny_link.h"
+#include "kernels/cuda/unwritten_byte.h"
 
 namespace bifocal::kernels::cuda {
 namespace {
@@ -163,7 +164,7 @@ Expected<Linear> Linear::create(const LinearOptions& options) {
     }
   }
   BIFOCAL_ASSIGN_OR_RETURN(state->skinny_workspace,
-                           filled(skinny_workspace_bytes(device.num_sms), kSkinnyWorkspaceByte));
+                           filled(skinny_workspace_bytes(device.num_sms), kUnwrittenByte));
   BIFOCAL_ASSIGN_OR_RETURN(state->chain_workspace, filled(skinny_chain_workspace_bytes(device.num_sms), 0));
   BIFOCAL_ASSIGN_OR_RETURN(state->cublaslt_workspace, DeviceMemory::allocate(CublasLt::kWorkspaceBytes));
   return Linear(std::move(state));

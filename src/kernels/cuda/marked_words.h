@@ -10,10 +10,11 @@
 #include <cstdint>
 
 #include "kernels/cuda/ptx.h"
+#include "kernels/cuda/unwritten_byte.h"
 
 namespace bifocal::kernels::cuda {
 
-constexpr uint32_t kUnwritten = 0xFFFFFFFFU;  // a NaN that no arithmetic gives
+constexpr uint32_t kUnwritten = 0x01010101U * kUnwrittenByte;  // a NaN that no arithmetic gives
 
 __device__ __forceinline__ bool is_unwritten(float word) {
   return __float_as_uint(word) == kUnwritten;

@@ -27,10 +27,10 @@ bool skinny_serves(int m, int n, int k);
 bool skinny_serves_gated(int m, int inner, int k);
 
 int64_t skinny_workspace_bytes(int num_sms);
-constexpr int kSkinnyWorkspaceByte = 0xFF;  // what every byte of it is before its first use
 
-// workspace: of skinny_workspace_bytes(); kernels that share it must follow one another. CTAs of neighbouring
-// numbers wait for one another's sums: they get SMs in that order, so some wait only while others run.
+// workspace: of skinny_workspace_bytes(), each kUnwrittenByte before its first use; kernels that share it
+// must follow one another. CTAs of neighbouring numbers wait for one another's sums: they get SMs in that
+// order, so some wait only while others run.
 Status run_skinny(const LinearArgs& args, void* workspace, int num_sms, const LaunchOptions& launch);
 Status run_skinny_gated(const GatedLinearArgs& args, void* workspace, int num_sms,
                         const LaunchOptions& launch);

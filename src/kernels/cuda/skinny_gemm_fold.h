@@ -4,13 +4,10 @@
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/marked_words.h"
-#include "kernels/cuda/skinny_gemm.h"
 #include "kernels/cuda/skinny_gemm_finish.h"
 #include "kernels/cuda/skinny_gemm_work.h"
 
 namespace bifocal::kernels::cuda::skinny {
-
-static_assert(kUnwritten == 0x01010101U * kSkinnyWorkspaceByte);
 
 template <class S>
 class Partials {

@@ -8,6 +8,7 @@
 #include "kernels/cuda/order_check.h"
 #include "kernels/cuda/skinny_gemm.h"
 #include "kernels/cuda/skinny_link.h"
+#include "kernels/cuda/unwritten_byte.h"
 
 namespace bifocal::kernels::cuda {
 namespace {
@@ -34,7 +35,7 @@ TEST(OrderCheck, ALinkPassesAndAProductCutAlongKDoesNot) {
   const auto link = [&](const LinearArgs& args) { return run_skinny_link(args, num_sms, {}); };
   for (const int m : {1, 3, 8}) EXPECT_TRUE(*check->passes(m, link)) << m << " rows";
   EXPECT_FALSE(*check->passes(9, link)) << "a run that fails";
-  const DeviceMemory skinny = filled(skinny_workspace_bytes(num_sms), kSkinnyWorkspaceByte);
+  const DeviceMemory skinny = filled(skinny_workspace_bytes(num_sms), kUnwrittenByte);
   const auto cut = [&](const LinearArgs& args) { return run_skinny(args, skinny.as<void>(), num_sms, {}); };
   EXPECT_FALSE(*check->passes(8, cut));
   EXPECT_FALSE(*check->passes(64, cut));
@@ -47,7 +48,7 @@ TEST(OrderCheck, OfFloatsSeesWhatRoundingHides) {
   const int num_sms = current_device()->num_sms;
   const auto check = OrderCheck::create({8, 512, 4096, false, true}, num_sms);
   ASSERT_TRUE(check.ok()) << check.status().message();
-  const DeviceMemory skinny = filled(skinny_workspace_bytes(num_sms), kSkinnyWorkspaceByte);
+  const DeviceMemory skinny = filled(skinny_workspace_bytes(num_sms), kUnwrittenByte);
   EXPECT_FALSE(*check->passes(
       8, [&](const LinearArgs& args) { return run_skinny(args, skinny.as<void>(), num_sms, {}); }));
 }

@@ -9,6 +9,7 @@
 #include "kernels/cuda/device_array.h"
 #include "kernels/cuda/reference_linear.h"
 #include "kernels/cuda/skinny_gemm.h"
+#include "kernels/cuda/unwritten_byte.h"
 
 namespace bifocal::kernels::cuda {
 namespace {
@@ -77,8 +78,8 @@ class Skinny {
   Skinny() {
     const auto device = current_device();
     num_sms_ = device->num_sms;
-    workspace_ = upload(
-        std::vector<uint8_t>(static_cast<size_t>(skinny_workspace_bytes(num_sms_)), kSkinnyWorkspaceByte));
+    workspace_ =
+        upload(std::vector<uint8_t>(static_cast<size_t>(skinny_workspace_bytes(num_sms_)), kUnwrittenByte));
   }
 
   std::vector<uint16_t> run(LinearArgs args, const LaunchOptions& launch = {}) {

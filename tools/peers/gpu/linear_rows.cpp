@@ -8,6 +8,7 @@
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/skinny_gemm.h"
+#include "kernels/cuda/unwritten_byte.h"
 #include "layer_rows.h"
 
 namespace bifocal::peers {
@@ -122,7 +123,7 @@ Best best_of_cublaslt(const CublasLt& library, LinearRow& row, void* workspace, 
 
 void bench_skinny(const WeightPool& pool, ColdRead& cold, int num_sms, bool quick) {
   const DeviceMemory skinny = allocate(static_cast<size_t>(kernels::cuda::skinny_workspace_bytes(num_sms)));
-  CUDA_OK(cudaMemset(skinny.as<void>(), kernels::cuda::kSkinnyWorkspaceByte, skinny.bytes()));
+  CUDA_OK(cudaMemset(skinny.as<void>(), kernels::cuda::kUnwrittenByte, skinny.bytes()));
   const DeviceMemory workspace = allocate(CublasLt::kWorkspaceBytes);
   auto loaded = CublasLt::load();
   std::optional<CublasLt> library;
